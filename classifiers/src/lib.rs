@@ -1,0 +1,55 @@
+//! Rules and packets: what a frame is, what filters say about it, and which verdict follows.
+//!
+//! The crate follows the Linux `tc` model. A [`Block`](block::Block) owns chains, a chain holds protos in order of
+//! priority, a proto holds filters of one kind, a filter ends in a list of actions. Nothing here does I/O, starts a
+//! thread or reads a clock: time and the outside world are arguments.
+//!
+//! ```
+//! use tidegate_classifiers::{block::Block, classify::Context, flow_key, packet::Packet, port::*, request::*, verdict::*};
+//!
+//! struct NoPorts; // where copies would go
+//! impl Egress for NoPorts {
+//!     fn ready(&self, _: PortId) -> bool { false }
+//!     fn mirror(&mut self, _: PortId) -> bool { false }
+//! }
+//!
+//! let mut arp_request = FlowerSpec::default();
+//! arp_request.value.set(flow_key::ARP_OP, 1);
+//! arp_request.mask.set(flow_key::ARP_OP, 0xff);
+//! let filter = |priority, protocol, kind, control| FilterSpec {
+//!     chain: 0, priority, protocol, handle: 0, kind, name: "".into(),
+//!     actions: [ActionSpec::Gact(GactSpec { control, random: None })].into_iter().collect(),
+//! };
+//! let block = Block::new(1);
+//! add_filter(&block, &filter(1, 0x0806, KindSpec::Flower(Box::new(arp_request)), Control::Trap))?;
+//! add_filter(&block, &filter(2, ETH_P_ALL, KindSpec::Matchall, Control::Shot))?;
+//!
+//! let mut frame = [0; 42]; // Ethernet and ARP
+//! frame[12..22].copy_from_slice(&[0x08, 0x06, 0, 1, 0x08, 0, 6, 4, 0, 1]);
+//! let packet = Packet::parse(&frame, PortId(0)).expect("an Ethernet header at least");
+//! let (mut rng, mut egress) = (fastrand::Rng::new(), NoPorts);
+//! let mut cx = Context { worker: WorkerId(0), now_ns: 1, rng: &mut rng, egress: &mut egress };
+//! assert_eq!(block.classify(&block.head(), &packet, &mut cx), Verdict::Trap);
+//! assert_eq!(dump(&block)[0].hits.packets, 1);
+//! # Ok::<(), tidegate_classifiers::error::RequestError>(())
+//! ```
+#![deny(unsafe_code)]
+
+pub mod action; // what a match does: gact, mirred
+pub mod block; // Block: chains bound to a port's hook
+pub mod chain; // Chain: protos in order of priority, published to workers
+pub mod classify; // the data path: the one loop over chains and protos
+pub mod counters; // hits per filter and action, one slot a worker
+pub mod error; // why a request was refused
+pub mod filter; // Filter: one rule with a handle
+pub mod flow_key; // FlowKey: the fields filters match on
+pub mod kind; // classifier kinds: flower, matchall
+pub mod packet; // Packet: what one parse of a frame found
+pub mod port; // PortId, WorkerId, and Egress: what actions may do to the world
+pub mod proto; // Proto: priority, protocol, kind
+pub mod request; // new, delete, dump: what the control plane may ask
+pub mod verdict; // Verdict, Control, DropReason
+pub mod wire; // headers: fields, accessors, one length check each
+
+#[cfg(any(test, feature = "oracle"))]
+pub mod naive; // the slow, obvious answer that every fast path must agree with

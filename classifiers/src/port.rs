@@ -1,0 +1,20 @@
+//! The world outside classification, as actions see it.
+
+/// A port's place in the engine's table of ports. Stays valid, and taken, when the interface behind it disappears.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct PortId(pub u16);
+
+/// A worker's number, from 0. Counters have one slot a worker.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct WorkerId(pub u16);
+
+/// What the actions of a filter may do to the world while a packet is classified. The engine's worker implements it
+/// for the packet in its hand.
+pub trait Egress {
+    /// Whether frames can be sent to `port` now: the interface is there, up, and has carrier.
+    fn ready(&self, port: PortId) -> bool;
+
+    /// Sends a copy of the packet in hand to `port`. `false` if no copy could be made or queued; the packet in hand
+    /// is not affected.
+    fn mirror(&mut self, port: PortId) -> bool;
+}
