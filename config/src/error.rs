@@ -1,0 +1,121 @@
+//! What is wrong with the configuration: all of it, each with its place.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use crate::place::{Place, Source};
+
+/// One mistake. Displays as `place: problem; hint`.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{place}: {problem}{}", hint.as_ref().map(|hint| format!("; {hint}")).unwrap_or_default())]
+pub struct ConfigError {
+    /// `file:line:column`, a file alone if it cannot be read, or the name of a `TIDEGATE_*` variable.
+    pub place: String,
+    /// What is wrong.
+    pub problem: String,
+    /// What would be right, where that is known.
+    pub hint: Option<String>,
+}
+
+/// All mistakes of a run, at least one, in the order of the files and their lines. Displays one a line.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ConfigErrors(pub Vec<ConfigError>);
+
+impl fmt::Display for ConfigErrors {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (i, error) in self.0.iter().enumerate() {
+            let separator = if i == 0 { "" } else { "\n" };
+            write!(f, "{separator}{error}")?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for ConfigErrors {}
+
+/// A mistake whose place is not known yet: what the small grammars return.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Wrong {
+    problem: String,
+    hint: Option<String>,
+    /// Something is missing: perhaps only because a syntax error hides it.
+    missing: bool,
+}
+
+impl Wrong {
+    pub(crate) fn new(problem: impl Into<String>) -> Self {
+        Wrong { problem: problem.into(), hint: None, missing: false }
+    }
+
+    /// A field or a name that does not exist, though it should.
+    pub(crate) fn missing(problem: impl Into<String>) -> Self {
+        Wrong { missing: true, ..Wrong::new(problem) }
+    }
+
+    pub(crate) fn hint(self, hint: impl Into<String>) -> Self {
+        Wrong { hint: Some(hint.into()), ..self }
+    }
+
+    /// Says which field the problem is with.
+    pub(crate) fn of(self, key: &str) -> Self {
+        Wrong { problem: format!("{key}: {}", self.problem), ..self }
+    }
+}
+
+/// Collects the mistakes of a run.
+#[derive(Debug, Default)]
+pub(crate) struct Problems {
+    sources: Vec<Source>,
+    found: Vec<(Place, Wrong)>,
+    /// First syntax error of each source that has one.
+    broken: BTreeMap<usize, Place>,
+}
+
+impl Problems {
+    /// Adds a source; places in it bear the number returned.
+    pub(crate) fn source(&mut self, source: Source) -> usize {
+        self.sources.push(source);
+        self.sources.len() - 1
+    }
+
+    /// A mistake in the meaning of what was read. Where the syntax is broken the parser may have lost its way: what
+    /// follows in that source, and what seems to be missing anywhere, is not worth a report until that is mended.
+    pub(crate) fn push(&mut self, place: Place, wrong: Wrong) {
+        let lost = self.broken.get(&place.source).is_some_and(|first| *first <= place);
+        let hidden = wrong.missing && !self.broken.is_empty();
+        if !lost && !hidden {
+            self.found.push((place, wrong));
+        }
+    }
+
+    /// A mistake that keeps a source from being read as a whole.
+    pub(crate) fn push_syntax(&mut self, place: Place, wrong: Wrong) {
+        self.broken.entry(place.source).and_modify(|first| *first = place.min(*first)).or_insert(place);
+        self.found.push((place, wrong));
+    }
+
+    /// The value, or what went wrong if there was no telling that in place.
+    pub(crate) fn accept<T>(&mut self, place: Place, result: Result<T, Wrong>) -> Option<T> {
+        result.map_err(|wrong| self.push(place, wrong)).ok()
+    }
+
+    /// `place` for a message.
+    pub(crate) fn show(&self, place: Place) -> String {
+        self.sources.get(place.source).map(|source| source.show(place.offset)).unwrap_or_default()
+    }
+
+    /// `value` if nothing was found.
+    pub(crate) fn finish<T>(mut self, value: T) -> Result<T, ConfigErrors> {
+        if self.found.is_empty() {
+            return Ok(value);
+        }
+        let mut found = std::mem::take(&mut self.found);
+        found.sort_by_key(|(place, _)| *place);
+        let errors = found.into_iter().map(|(place, Wrong { problem, hint, .. })| ConfigError {
+            place: self.show(place),
+            problem,
+            hint,
+        });
+        Err(ConfigErrors(errors.collect()))
+    }
+}
