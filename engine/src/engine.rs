@@ -1,0 +1,382 @@
+//! The engine: starts and stops ports, workers and the control socket, in that order and back, and looks after them
+//! while they run.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use tidegate_classifiers::block::Block;
+use tidegate_classifiers::port::{PortId, WorkerId};
+use tidegate_classifiers::request;
+use tidegate_classifiers::verdict::Control;
+use tidegate_config::{self as config, Config, ForwardTo, Mode};
+use tidegate_xdp_prog::AttachMode;
+use tracing::{error, info, warn};
+
+use crate::control::{Handler, Server};
+use crate::cpu;
+use crate::error::EngineError;
+use crate::port::{self, LinkState, PortState};
+use crate::report::RateMeter;
+use crate::rings::Rings;
+use crate::worker::{Shared, Worker, WorkerReport};
+use crate::xdp::Hook;
+use crate::xsk::netdev::Netdev;
+use crate::xsk::{QueueOptions, RingsOptions, Waker, XskRings};
+
+/// How long to wait before a worker that failed, or a port that came back, is tried again.
+const RETRY: Duration = Duration::from_secs(1);
+
+/// A running gateway. Call [`Engine::tick`] some 20 times a second, and [`Engine::stop`] at the end.
+pub struct Engine {
+    inner: Arc<Inner>,
+    /// By worker; none while it is down.
+    threads: Vec<Option<WorkerThread>>,
+    retry_at: Instant,
+    /// Ports to be hooked again, and workers to be started again.
+    rebuild: bool,
+    _server: Server,
+}
+
+/// What the control socket's threads see of the engine.
+pub(crate) struct Inner {
+    pub(crate) config: Config,
+    pub(crate) shared: Arc<Shared>,
+    /// By index in the configuration.
+    pub(crate) blocks: Vec<Arc<Block>>,
+    pub(crate) started: Instant,
+    /// By port; none while the interface is gone.
+    pub(crate) hooks: Mutex<Vec<Option<Hook>>>,
+    /// By worker.
+    pub(crate) workers: Mutex<Vec<WorkerInfo>>,
+    pub(crate) rates: Mutex<RateMeter>,
+}
+
+/// What is known of a worker from outside.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct WorkerInfo {
+    pub(crate) running: bool,
+    pub(crate) restarts: u64,
+    pub(crate) frames: u64,
+    pub(crate) restart_wanted: bool,
+    /// Its queues: port, and whether bound zero-copy.
+    pub(crate) queues: Vec<(PortId, bool)>,
+}
+
+struct WorkerThread {
+    stop: Arc<AtomicBool>,
+    waker: Waker,
+    thread: JoinHandle<WorkerReport>,
+}
+
+impl Engine {
+    /// Starts everything `config` wants: filters first, then gates, then sockets, then traffic.
+    ///
+    /// # Errors
+    /// The first thing that failed; nothing stays behind.
+    pub fn start(config: Config) -> Result<Engine, EngineError> {
+        let netdevs = config.ports.iter().map(query).collect::<Result<Vec<_>, _>>()?;
+        let workers = count_workers(&config, &netdevs)?;
+        let blocks = build_blocks(&config, workers)?;
+        let ports = config.ports.iter().map(|port| {
+            let forward_to = match port.forward_to {
+                ForwardTo::Port(index) => port::ForwardTo::Port(port_id(index)),
+                ForwardTo::Host => port::ForwardTo::Host,
+            };
+            PortState::new(&port.name, forward_to, port.block.map(|index| Arc::clone(&blocks[index])))
+        });
+        let shared = Arc::new(Shared::new(workers, ports.collect()));
+        let inner = Arc::new(Inner {
+            shared,
+            blocks,
+            started: Instant::now(),
+            hooks: Mutex::new(config.ports.iter().map(|_| None).collect()),
+            workers: Mutex::new(vec![WorkerInfo::default(); workers.into()]),
+            rates: Mutex::new(RateMeter::new(config.ports.len())),
+            config,
+        });
+        let mut threads = Vec::new();
+        inner.hook_ports()?;
+        for worker in 0..usize::from(workers) {
+            threads.push(Some(inner.start_worker(worker)?));
+        }
+        inner.watch_links();
+        let control = &inner.config.control;
+        let server = Server::start(&control.socket, &control.group, Arc::clone(&inner) as Arc<dyn Handler>)
+            .map_err(|source| EngineError::Control { path: control.socket.display().to_string(), source })?;
+        Ok(Engine { inner, threads, retry_at: Instant::now(), rebuild: false, _server: server })
+    }
+
+    /// Looks after links, workers and rates.
+    pub fn tick(&mut self) {
+        self.rebuild |= self.inner.watch_links();
+        self.inner.update_rates();
+        let wanted: Vec<usize> = {
+            let mut workers = lock(&self.inner.workers);
+            let wanted = workers.iter_mut().map(|worker| std::mem::take(&mut worker.restart_wanted)).enumerate();
+            wanted.filter_map(|(worker, wanted)| wanted.then_some(worker)).collect()
+        };
+        let ended = |worker: usize| self.threads[worker].as_ref().is_none_or(|running| running.thread.is_finished());
+        let due: Vec<usize> = (0..self.threads.len())
+            .filter(|&worker| self.rebuild || wanted.contains(&worker) || ended(worker))
+            .collect();
+        if due.is_empty() || Instant::now() < self.retry_at {
+            for worker in wanted {
+                lock(&self.inner.workers)[worker].restart_wanted = true;
+            }
+            return;
+        }
+        if let Err(e) = self.restart(&due) {
+            error!("{e}; trying again");
+            self.retry_at = Instant::now() + RETRY;
+        }
+    }
+
+    /// Stops: no more packets, frames counted, gates off, socket gone. `false` if a frame was
+    /// lost, or a packet is not accounted for.
+    pub fn stop(mut self) -> bool {
+        let mut clean = true;
+        // Gates first: a driver must not be caught mid-burst by a socket that closes.
+        lock(&self.inner.hooks).iter_mut().filter_map(Option::take).for_each(Hook::detach);
+        for worker in 0..self.threads.len() {
+            clean &= self.end(worker);
+        }
+        for (id, port) in self.inner.shared.ports.iter() {
+            let totals = self.inner.shared.counters.port(id);
+            info!(
+                port = port.name(),
+                received = totals.rx_packets,
+                forwarded = totals.forwarded_packets,
+                passed = totals.passed,
+                consumed = totals.consumed,
+                dropped = totals.dropped_packets(),
+                "port stopped"
+            );
+            if totals.balance() != 0 {
+                error!(port = port.name(), missing = totals.balance(), "packets are not accounted for");
+                clean = false;
+            }
+        }
+        clean
+    }
+
+    /// Ends and starts again the workers of `due`, after hooking ports that came back.
+    fn restart(&mut self, due: &[usize]) -> Result<(), EngineError> {
+        for &worker in due {
+            self.end(worker);
+        }
+        self.inner.hook_ports()?;
+        self.rebuild = self.inner.watch_links(); // a worker closes the queue of a port that it finds gone
+        for &worker in due {
+            self.threads[worker] = Some(self.inner.start_worker(worker)?);
+            let info = &mut lock(&self.inner.workers)[worker];
+            info.restarts += 1;
+            info!(worker, restarts = info.restarts, "worker restarted");
+        }
+        Ok(())
+    }
+
+    /// Ends a worker, if it runs. `false` if frames were lost, or it had panicked.
+    fn end(&mut self, worker: usize) -> bool {
+        let Some(running) = self.threads[worker].take() else { return true };
+        lock(&self.inner.workers)[worker].running = false;
+        running.stop.store(true, Ordering::Release);
+        running.waker.wake();
+        match running.thread.join() {
+            Ok(WorkerReport { leaked: 0, .. }) => true,
+            Ok(WorkerReport { leaked, census, .. }) => {
+                error!(worker, leaked, ?census, "frames were lost");
+                false
+            }
+            Err(_) => {
+                error!(worker, "worker panicked");
+                false
+            }
+        }
+    }
+}
+
+impl Inner {
+    /// Hooks every port that is not hooked and whose interface exists.
+    fn hook_ports(&self) -> Result<(), EngineError> {
+        let mut hooks = lock(&self.hooks);
+        for (index, port) in self.config.ports.iter().enumerate() {
+            if hooks[index].is_some() {
+                continue;
+            }
+            let Ok(netdev) = Netdev::query(&port.interface) else { continue };
+            let to_host = port.forward_to == ForwardTo::Host || self.traps(index);
+            let hook = Hook::attach(port, &netdev, self.config.workers.chunk_size, to_host)
+                .map_err(|source| EngineError::Hook { port: port.name.clone(), source })?;
+            if port.mode == Mode::Auto && hook.mode() == AttachMode::Generic {
+                warn!(port = port.name, driver = netdev.driver, "the driver has no native XDP: generic mode, slow");
+            }
+            info!(port = port.name, interface = port.interface, mode = ?hook.mode(), "gate attached");
+            hooks[index] = Some(hook);
+        }
+        Ok(())
+    }
+
+    /// Whether a filter on this port may say `trap`.
+    fn traps(&self, port: usize) -> bool {
+        let Some(block) = self.config.ports[port].block else { return false };
+        let filters = &self.config.blocks[block].filters;
+        filters.iter().flat_map(|filter| &filter.actions).any(|action| action.controls().any(|c| c == Control::Trap))
+    }
+
+    fn start_worker(self: &Arc<Self>, worker: usize) -> Result<WorkerThread, EngineError> {
+        let number = port_id(worker).0;
+        let rings_error = |source| EngineError::Rings { worker: number, source };
+        let workers = &self.config.workers;
+        let hooks = lock(&self.hooks);
+        let hooked: Vec<(PortId, &config::Port, &Hook)> = self
+            .config
+            .ports
+            .iter()
+            .zip(hooks.iter())
+            .enumerate()
+            .filter_map(|(index, (port, hook))| Some((port_id(index), port, hook.as_ref()?)))
+            .collect();
+        let queues: Vec<QueueOptions> = hooked
+            .iter()
+            .map(|&(id, port, hook)| QueueOptions {
+                port: id,
+                interface: &port.interface,
+                queue: u32::from(number),
+                zero_copy: hook.zero_copy(),
+            })
+            .collect();
+        let wanted = u32::try_from(queues.len()).unwrap_or(u32::MAX);
+        let frames = workers.frames.unwrap_or_else(|| XskRings::frames(wanted, workers.ring_size));
+        let options = RingsOptions {
+            chunk_size: workers.chunk_size,
+            frames,
+            huge_pages: workers.huge_pages,
+            ring_size: workers.ring_size,
+        };
+        let mut rings = XskRings::new(&options, &queues).map_err(rings_error)?;
+        if let Some(refusal) = rings.refusal() {
+            info!(worker, "no zero-copy, copying: {refusal}");
+        }
+        let mut bound = Vec::new();
+        for (id, port, hook) in hooked {
+            let tap = hook
+                .tap_queue()
+                .map_err(|source| EngineError::Hook { port: port.name.clone(), source: source.into() })?;
+            if let Some(tap) = tap {
+                rings.set_tap(id, tap);
+            }
+            let Some(queue) = rings.queue(id) else { continue };
+            hook.set_socket(u32::from(number), queue.fd())
+                .map_err(|source| EngineError::Map { worker: number, source })?;
+            info!(worker, port = port.name, queue = number, zero_copy = queue.zero_copy(), "socket bound");
+            bound.push((id, queue.zero_copy()));
+        }
+        let stop = Arc::new(AtomicBool::new(false));
+        let waker = rings.waker();
+        let core = workers.cores.get(worker).copied();
+        let (flag, inner) = (Arc::clone(&stop), Arc::clone(self));
+        let frames = rings.census().total as u64;
+        let thread = thread::Builder::new()
+            .name(format!("worker-{worker}"))
+            .spawn(move || {
+                if let Some(Err(e)) = core.map(cpu::pin) {
+                    warn!(worker, core, "cannot pin: {e}");
+                }
+                let workers = &inner.config.workers;
+                Worker::new(WorkerId(number), rings, Arc::clone(&inner.shared), workers.burst, workers.idle).run(&flag)
+            })
+            .map_err(EngineError::Thread)?;
+        let info = &mut lock(&self.workers)[worker];
+        info.running = true;
+        info.queues = bound;
+        info.frames = frames;
+        Ok(WorkerThread { stop, waker, thread })
+    }
+
+    /// Tells workers what became of links. `true` if an interface came back that has to be hooked again.
+    fn watch_links(&self) -> bool {
+        let mut hooks = lock(&self.hooks);
+        let mut came_back = false;
+        for ((id, state), (port, hook)) in self.shared.ports.iter().zip(self.config.ports.iter().zip(hooks.iter_mut()))
+        {
+            let netdev = Netdev::query(&port.interface).ok();
+            let link = match (&netdev, &hook) {
+                (Some(netdev), Some(hook)) if netdev.ifindex == hook.ifindex() => {
+                    state.set_mtu(netdev.mtu);
+                    match (netdev.up, netdev.carrier) {
+                        (false, _) => LinkState::Down,
+                        (true, false) => LinkState::NoCarrier,
+                        (true, true) => LinkState::Up,
+                    }
+                }
+                (found, _) => {
+                    // The hook went with its interface; another one of the same name needs a new hook, and new sockets.
+                    *hook = None;
+                    came_back |= found.is_some();
+                    LinkState::Gone
+                }
+            };
+            if link != state.link() {
+                info!(port = port.name, id = id.0, from = state.link().name(), to = link.name(), "link");
+                state.set_link(link);
+            }
+        }
+        came_back
+    }
+}
+
+/// Locks `mutex`. What these mutexes guard is replaced whole, so a panic elsewhere leaves nothing half-done in it.
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn query(port: &config::Port) -> Result<Netdev, EngineError> {
+    Netdev::query(&port.interface).map_err(|source| EngineError::Interface {
+        port: port.name.clone(),
+        interface: port.interface.clone(),
+        source,
+    })
+}
+
+/// As many workers as every port has queues: a worker owns one queue of each port, and sends only by its own.
+fn count_workers(config: &Config, netdevs: &[Netdev]) -> Result<u16, EngineError> {
+    let most = netdevs.iter().map(|netdev| netdev.rx_queues).max().unwrap_or(1);
+    let workers = config.workers.count.unwrap_or_else(|| u16::try_from(most).unwrap_or(u16::MAX));
+    for (port, netdev) in config.ports.iter().zip(netdevs) {
+        let (rx, tx) = (netdev.rx_queues, netdev.tx_queues);
+        if rx != u32::from(workers) || tx < u32::from(workers) {
+            let (port, interface) = (port.name.clone(), port.interface.clone());
+            return Err(EngineError::Queues { port, interface, rx, tx, workers });
+        }
+    }
+    Ok(workers)
+}
+
+/// The blocks of `config` with all their chains and filters, through the ordinary requests.
+fn build_blocks(config: &Config, workers: u16) -> Result<Vec<Arc<Block>>, EngineError> {
+    let build = |names: &config::Block| {
+        let block = Block::new(workers.into());
+        for chain in &names.chains {
+            let made = request::add_chain(&block, chain.index);
+            made.map_err(|source| EngineError::Chain { block: names.name.clone(), chain: chain.index, source })?;
+        }
+        for filter in &names.filters {
+            request::add_filter(&block, filter).map_err(|source| EngineError::Filter {
+                block: names.name.clone(),
+                name: filter.name.to_string(),
+                chain: filter.chain,
+                priority: filter.priority,
+                source,
+            })?;
+        }
+        Ok(block)
+    };
+    config.blocks.iter().map(build).collect()
+}
+
+/// Tables of ports and workers are far below 65,536 entries; a number beyond that names nothing.
+fn port_id(index: usize) -> PortId {
+    PortId(u16::try_from(index).unwrap_or(u16::MAX))
+}

@@ -1,0 +1,98 @@
+//! Why the gateway did not start, or a part of it did not start again.
+
+use tidegate_classifiers::error::RequestError;
+use tidegate_xdp_prog::GateError;
+
+use crate::xdp::HookError;
+use crate::xsk::XskError;
+
+/// Why the gateway did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum EngineError {
+    /// The interface cannot be asked.
+    #[error("port {port}: interface {interface}: {source}")]
+    Interface {
+        /// Name of the port.
+        port: String,
+        /// Its interface.
+        interface: String,
+        /// What the operating system said.
+        source: std::io::Error,
+    },
+    /// Queues and workers do not fit together.
+    #[error(
+        "port {port}: interface {interface} has {rx} receive and {tx} transmit queues for {workers} workers, each of which owns one queue \
+         of every port; run `ethtool -L {interface} combined {workers}`, or set workers.count"
+    )]
+    Queues {
+        /// Name of the port.
+        port: String,
+        /// Its interface.
+        interface: String,
+        /// Receive queues in use.
+        rx: u32,
+        /// Transmit queues in use.
+        tx: u32,
+        /// Workers wanted.
+        workers: u16,
+    },
+    /// The gate or the host path.
+    #[error("port {port}: {source}")]
+    Hook {
+        /// Name of the port.
+        port: String,
+        /// What went wrong.
+        source: HookError,
+    },
+    /// Sockets and packet memory.
+    #[error("worker {worker}: {source}")]
+    Rings {
+        /// Number of the worker.
+        worker: u16,
+        /// What went wrong.
+        source: XskError,
+    },
+    /// A socket did not get into the gate's map.
+    #[error("worker {worker}: {source}")]
+    Map {
+        /// Number of the worker.
+        worker: u16,
+        /// What the kernel said.
+        source: GateError,
+    },
+    /// A chain of the configuration.
+    #[error("block {block}: chain {chain}: {source}")]
+    Chain {
+        /// Name of the block.
+        block: String,
+        /// Index of the chain.
+        chain: u32,
+        /// Why it was refused.
+        source: RequestError,
+    },
+    /// A filter of the configuration.
+    #[error("block {block}: filter {name:?} at chain {chain} priority {priority}: {source}")]
+    Filter {
+        /// Name of the block.
+        block: String,
+        /// Name of the filter.
+        name: String,
+        /// Its chain.
+        chain: u32,
+        /// Its priority.
+        priority: u32,
+        /// Why it was refused.
+        source: RequestError,
+    },
+    /// The control socket.
+    #[error("control socket {path}: {source}")]
+    Control {
+        /// Its path.
+        path: String,
+        /// What the operating system said.
+        source: std::io::Error,
+    },
+    /// A thread could not be started.
+    #[error("cannot start a thread: {0}")]
+    Thread(std::io::Error),
+}

@@ -1,0 +1,23 @@
+//! The appliance: ports, queues, workers, control socket. The binary `tidegate` only wires it.
+#![deny(unsafe_code)]
+
+pub mod control; // the control socket: requests in, replies out
+pub mod counters; // Counters: what happened to packets, one writer a slot
+pub mod cpu; // which core a worker runs on
+pub mod demo; // `tidegate demo`
+pub mod engine; // Engine: starts and stops ports, workers, control socket
+pub mod error; // EngineError
+pub mod forward; // applies a Verdict to the packet in hand
+pub mod idle; // what a worker does when no packet waits
+pub mod lab; // Lab: namespaces and veth pairs for demo, tests and bench
+pub mod log; // logs, to the journal or stderr
+pub mod memory; // MemoryRings: Rings in plain memory
+pub mod port; // Ports: what every worker must know of a port
+mod report; // the engine's account of itself
+pub mod rings; // Rings: what a worker runs on
+pub mod status; // Status: plain data for the control socket
+pub mod table; // the status as tables for people
+pub mod worker; // Worker: run_burst() is the hot path
+pub mod xdp; // Hook: a port's gate, and its way to the host
+#[allow(unsafe_code)]
+pub mod xsk; // XskRings: the unsafe fence around AF_XDP

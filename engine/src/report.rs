@@ -1,0 +1,182 @@
+//! The engine's account of itself, and its answers to the control socket.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use tidegate_classifiers::port::WorkerId;
+use tidegate_classifiers::request;
+use tidegate_config::{ForwardTo, OnExit, show};
+use tidegate_xdp_prog::{AttachMode, GateCounters};
+
+use crate::control::{Handler, Reply, Request};
+use crate::counters::Totals;
+use crate::engine::{Inner, lock};
+use crate::status::{FilterStatus, PortStatus, QueueStatus, Rates, Status, WorkerStatus};
+
+/// Span over which rates are averaged.
+const SPAN: Duration = Duration::from_secs(1);
+
+/// Rates by port, and what they are made of.
+#[derive(Debug)]
+pub(crate) struct RateMeter {
+    since: Instant,
+    last: Vec<Totals>,
+    current: Vec<Rates>,
+}
+
+impl RateMeter {
+    pub(crate) fn new(ports: usize) -> Self {
+        RateMeter {
+            since: Instant::now(),
+            last: vec![Totals::default(); ports],
+            current: vec![Rates::default(); ports],
+        }
+    }
+}
+
+impl Inner {
+    /// Measures the rates anew, once a second.
+    pub(crate) fn update_rates(&self) {
+        let mut rates = lock(&self.rates);
+        let seconds = rates.since.elapsed();
+        if seconds < SPAN {
+            return;
+        }
+        let totals: Vec<Totals> = self.shared.ports.iter().map(|(id, _)| self.shared.counters.port(id)).collect();
+        rates.current =
+            totals.iter().zip(&rates.last).map(|(now, last)| rate(now, last, seconds.as_secs_f64())).collect();
+        rates.last = totals;
+        rates.since = Instant::now();
+    }
+
+    fn status(&self) -> Status {
+        let hooks = lock(&self.hooks);
+        let workers = lock(&self.workers);
+        let rates = lock(&self.rates);
+        let ports = self.shared.ports.iter().zip(&self.config.ports).enumerate().map(|(index, ((id, state), port))| {
+            let queues: Vec<QueueStatus> = workers
+                .iter()
+                .zip(0..)
+                .flat_map(|(worker, number)| worker.queues.iter().map(move |queue| (number, queue)))
+                .filter(|(_, (owner, _))| *owner == id)
+                .map(|(worker, &(_, zero_copy))| QueueStatus {
+                    queue: u32::from(worker),
+                    worker,
+                    zero_copy,
+                    totals: self.shared.counters.queue(WorkerId(worker), id),
+                })
+                .collect();
+            let mode = match &hooks[index] {
+                None => "detached",
+                Some(hook) if hook.mode() == AttachMode::Generic => "generic",
+                Some(_) if queues.iter().all(|queue| queue.zero_copy) => "zero-copy",
+                Some(_) => "native",
+            };
+            PortStatus {
+                name: port.name.clone(),
+                interface: port.interface.clone(),
+                link: state.link().name().into(),
+                mode: mode.into(),
+                forward_to: match port.forward_to {
+                    ForwardTo::Port(target) => self.config.ports[target].name.clone(),
+                    ForwardTo::Host => "host".into(),
+                },
+                on_exit: match port.on_exit {
+                    OnExit::Pass => "pass".into(),
+                    OnExit::Drop => "drop".into(),
+                },
+                gate: hooks[index]
+                    .as_ref()
+                    .and_then(|hook| hook.counters().ok())
+                    .map_or_else(BTreeMap::new, |counters| gate_status(counters, port.on_exit)),
+                queues,
+                totals: self.shared.counters.port(id),
+                rates: rates.current[index],
+            }
+        });
+        let now_ns = self.shared.now_ns();
+        let port_names: Vec<&str> = self.config.ports.iter().map(|port| port.name.as_str()).collect();
+        let filters = self.config.blocks.iter().zip(&self.blocks).flat_map(|(names, block)| {
+            request::dump(block).into_iter().map(|filter| FilterStatus {
+                block: names.name.clone(),
+                chain: filter.chain,
+                priority: filter.priority,
+                protocol: show::protocol(filter.protocol),
+                kind: filter.kind.into(),
+                handle: filter.handle,
+                name: filter.name.to_string(),
+                actions: filter.actions.iter().map(|action| show::action(&action.spec, &port_names)).collect(),
+                packets: filter.hits.packets,
+                bytes: filter.hits.bytes,
+                last_used_s: (filter.hits.last_used_ns > 0)
+                    .then(|| Duration::from_nanos(now_ns.saturating_sub(filter.hits.last_used_ns)).as_secs()),
+            })
+        });
+        Status {
+            version: env!("CARGO_PKG_VERSION").into(),
+            pid: std::process::id(),
+            uptime_s: self.started.elapsed().as_secs(),
+            ports: ports.collect(),
+            workers: workers
+                .iter()
+                .zip(0..)
+                .map(|(info, number)| WorkerStatus {
+                    worker: number,
+                    core: self.config.workers.cores.get(usize::from(number)).copied(),
+                    state: if info.running { "running" } else { "restarting" }.into(),
+                    bursts: self.shared.bursts(WorkerId(number)),
+                    restarts: info.restarts,
+                    frames: info.frames,
+                })
+                .collect(),
+            filters: filters.collect(),
+        }
+    }
+}
+
+impl Handler for Inner {
+    fn handle(&self, request: Request) -> Result<Reply, String> {
+        match request {
+            Request::Status => Ok(Reply::Status(Box::new(self.status()))),
+            Request::RestartWorker { worker } => {
+                let mut workers = lock(&self.workers);
+                let count = workers.len();
+                let info = workers
+                    .get_mut(usize::from(worker))
+                    .ok_or_else(|| format!("there is no worker {worker}; they are numbered 0 to {}", count - 1))?;
+                info.restart_wanted = true;
+                Ok(Reply::Done)
+            }
+        }
+    }
+}
+
+fn rate(now: &Totals, last: &Totals, seconds: f64) -> Rates {
+    #[expect(clippy::cast_precision_loss, reason = "a rate for people")]
+    let per_second = |now: u64, last: u64| now.saturating_sub(last) as f64 / seconds;
+    Rates {
+        received_pps: per_second(now.rx_packets, last.rx_packets),
+        received_bps: 8.0 * per_second(now.rx_bytes, last.rx_bytes),
+        sent_pps: per_second(now.tx_packets, last.tx_packets),
+        sent_bps: 8.0 * per_second(now.tx_bytes, last.tx_bytes),
+        dropped_pps: per_second(now.dropped_packets(), last.dropped_packets()),
+    }
+}
+
+fn gate_status(counters: GateCounters, on_exit: OnExit) -> BTreeMap<String, u64> {
+    let unread = match on_exit {
+        OnExit::Pass => "unread_passed",
+        OnExit::Drop => "unread_dropped",
+    };
+    [
+        ("redirected", counters.redirected),
+        ("host_arp", counters.host_arp),
+        ("host_nd", counters.host_nd),
+        ("host_listed", counters.host_listed),
+        ("host_returned", counters.host_returned),
+        (unread, counters.unread),
+    ]
+    .into_iter()
+    .map(|(outcome, packets)| (outcome.to_owned(), packets))
+    .collect()
+}

@@ -1,0 +1,121 @@
+//! What the running gateway says of itself: plain data, as JSON on the control socket, and as a table for people.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::counters::Totals;
+
+/// Everything `tidegate status` shows, at one moment.
+#[derive(Clone, Debug, Serialize, Deserialize, PartialEq)]
+pub struct Status {
+    /// Version of the running binary.
+    pub version: String,
+    /// Its process id.
+    pub pid: u32,
+    /// Seconds since it started.
+    pub uptime_s: u64,
+    /// Ports in the order of the file.
+    pub ports: Vec<PortStatus>,
+    /// Workers by number.
+    pub workers: Vec<WorkerStatus>,
+    /// Filters in listing order, block by block.
+    pub filters: Vec<FilterStatus>,
+}
+
+/// One port.
+#[derive(Clone, Debug, Serialize, Deserialize, PartialEq)]
+pub struct PortStatus {
+    /// Name in the file.
+    pub name: String,
+    /// Network interface.
+    pub interface: String,
+    /// `up`, `no-carrier`, `down`, or `gone`.
+    pub link: String,
+    /// `zero-copy`, `native` (driver mode with copies), `generic`, or `detached`; the worst of its queues.
+    pub mode: String,
+    /// Name of the port that passing packets leave by, or `host`.
+    pub forward_to: String,
+    /// `pass` or `drop`.
+    pub on_exit: String,
+    /// Its queues.
+    pub queues: Vec<QueueStatus>,
+    /// What the XDP program decided, in packets by outcome.
+    pub gate: BTreeMap<String, u64>,
+    /// What the workers did with what they received here, and what they sent. Whole frames.
+    pub totals: Totals,
+    /// Averages over the last second.
+    pub rates: Rates,
+}
+
+/// Averages over the last second.
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize, PartialEq)]
+pub struct Rates {
+    /// Packets received a second.
+    pub received_pps: f64,
+    /// Bits received a second.
+    pub received_bps: f64,
+    /// Packets sent a second.
+    pub sent_pps: f64,
+    /// Bits sent a second.
+    pub sent_bps: f64,
+    /// Packets dropped a second.
+    pub dropped_pps: f64,
+}
+
+/// One queue of a port.
+#[derive(Clone, Debug, Serialize, Deserialize, PartialEq, Eq)]
+pub struct QueueStatus {
+    /// Queue id.
+    pub queue: u32,
+    /// Worker that owns it.
+    pub worker: u16,
+    /// Whether the kernel says that the socket is bound zero-copy.
+    pub zero_copy: bool,
+    /// What its worker received and sent by it, and what the kernel counted on its socket.
+    pub totals: Totals,
+}
+
+/// One worker.
+#[derive(Clone, Debug, Serialize, Deserialize, PartialEq, Eq)]
+pub struct WorkerStatus {
+    /// Number.
+    pub worker: u16,
+    /// Core it is pinned to.
+    pub core: Option<u16>,
+    /// `running`, or `restarting`.
+    pub state: String,
+    /// Bursts since it started; grows while it lives.
+    pub bursts: u64,
+    /// Times it was restarted.
+    pub restarts: u64,
+    /// Frames in its UMEM.
+    pub frames: u64,
+}
+
+/// One filter and its hits.
+#[derive(Clone, Debug, Serialize, Deserialize, PartialEq, Eq)]
+pub struct FilterStatus {
+    /// Block.
+    pub block: String,
+    /// Chain index.
+    pub chain: u32,
+    /// Priority.
+    pub priority: u32,
+    /// Ethertype, such as `ip` or `all`.
+    pub protocol: String,
+    /// `flower` or `matchall`.
+    pub kind: String,
+    /// Handle within the proto.
+    pub handle: u32,
+    /// The operator's name; empty if none.
+    pub name: String,
+    /// Actions as words.
+    pub actions: Vec<String>,
+    /// Packets that matched.
+    pub packets: u64,
+    /// Their bytes from L3 on.
+    pub bytes: u64,
+    /// Seconds since the last match.
+    pub last_used_s: Option<u64>,
+}

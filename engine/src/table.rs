@@ -1,0 +1,190 @@
+//! The status as tables for people.
+
+use std::fmt::Write;
+use std::time::Duration;
+
+use tidegate_classifiers::verdict::DropReason;
+
+use crate::status::Status;
+
+/// Renders `status` as text; `color` allows escape sequences.
+pub fn render(status: &Status, color: bool) -> String {
+    let mut out = String::new();
+    let up = Duration::from_secs(status.uptime_s);
+    let _ = writeln!(out, "tidegate {}  pid {}  up {}", status.version, status.pid, span(up.as_secs()));
+
+    let mut ports = Table::new(&[
+        "<PORT",
+        "<INTERFACE",
+        "<LINK",
+        "<MODE",
+        "<FORWARD",
+        ">QUEUES",
+        ">RX PKTS",
+        ">RX/S",
+        ">TX PKTS",
+        ">TX/S",
+        ">HOST",
+        ">CONSUMED",
+        ">DROPS",
+    ]);
+    for p in &status.ports {
+        let t = &p.totals;
+        let listed = ["host_arp", "host_nd", "host_listed"].iter().filter_map(|outcome| p.gate.get(*outcome));
+        let host = t.passed + listed.sum::<u64>();
+        ports.row([
+            p.name.clone(),
+            p.interface.clone(),
+            p.link.clone(),
+            p.mode.clone(),
+            p.forward_to.clone(),
+            p.queues.len().to_string(),
+            t.rx_packets.to_string(),
+            rate(p.rates.received_pps),
+            t.tx_packets.to_string(),
+            rate(p.rates.sent_pps),
+            host.to_string(),
+            t.consumed.to_string(),
+            t.dropped_packets().to_string(),
+        ]);
+    }
+    out += &ports.render(color);
+
+    let mut drops = Table::new(&["<PORT", "<DROP REASON", ">PACKETS"]);
+    for p in &status.ports {
+        let t = &p.totals;
+        let ours = DropReason::ALL.iter().map(|reason| (reason.name(), t.dropped[reason.index()]));
+        let kernel = [("kernel: rx_ring_full", t.kernel_rx_ring_full), ("kernel: rx_dropped", t.kernel_rx_dropped)];
+        let gate = ("gate: unread", p.gate.get("unread_dropped").copied().unwrap_or(0));
+        for (reason, n) in ours.chain(kernel).chain([gate]).filter(|(_, n)| *n > 0) {
+            drops.row([p.name.clone(), reason.into(), n.to_string()]);
+        }
+    }
+    out += &drops.render(color);
+
+    let mut filters = Table::new(&[
+        "<BLOCK",
+        ">CHAIN",
+        ">PRIORITY",
+        "<PROTOCOL",
+        "<KIND",
+        ">HANDLE",
+        "<NAME",
+        ">PACKETS",
+        ">BYTES",
+        ">LAST",
+        "<ACTIONS",
+    ]);
+    for f in &status.filters {
+        filters.row([
+            f.block.clone(),
+            f.chain.to_string(),
+            f.priority.to_string(),
+            f.protocol.clone(),
+            f.kind.clone(),
+            f.handle.to_string(),
+            f.name.clone(),
+            f.packets.to_string(),
+            f.bytes.to_string(),
+            f.last_used_s.map_or_else(|| "-".into(), span),
+            f.actions.join(", "),
+        ]);
+    }
+    out += &filters.render(color);
+
+    let mut workers = Table::new(&[">WORKER", ">CORE", "<STATE", ">BURSTS", ">RESTARTS", ">FRAMES"]);
+    for w in &status.workers {
+        workers.row([
+            w.worker.to_string(),
+            w.core.map_or_else(|| "-".into(), |c| c.to_string()),
+            w.state.clone(),
+            w.bursts.to_string(),
+            w.restarts.to_string(),
+            w.frames.to_string(),
+        ]);
+    }
+    out += &workers.render(color);
+    out
+}
+
+/// Columns as wide as their widest cell. A heading's first character says to which side its cells lean.
+struct Table<const N: usize> {
+    headings: [&'static str; N],
+    rows: Vec<[String; N]>,
+}
+
+impl<const N: usize> Table<N> {
+    fn new(headings: &[&'static str; N]) -> Self {
+        Table { headings: *headings, rows: Vec::new() }
+    }
+
+    fn row(&mut self, cells: [String; N]) {
+        self.rows.push(cells);
+    }
+
+    /// Nothing at all for a table without rows.
+    fn render(&self, color: bool) -> String {
+        if self.rows.is_empty() {
+            return String::new();
+        }
+        let widths: [usize; N] = std::array::from_fn(|i| {
+            let cells = self.rows.iter().map(|row| row[i].chars().count());
+            cells.max().unwrap_or(0).max(self.headings[i].len() - 1)
+        });
+        let line = |cells: [&str; N]| {
+            let padded: Vec<String> = (0..N)
+                .map(|i| match self.headings[i].as_bytes()[0] {
+                    b'>' => format!("{:>1$}", cells[i], widths[i]),
+                    _ => format!("{:<1$}", cells[i], widths[i]),
+                })
+                .collect();
+            padded.join("  ").trim_end().to_owned()
+        };
+        let (bold, plain) = if color { ("\x1b[1m", "\x1b[0m") } else { ("", "") };
+        let mut out = format!("\n{bold}{}{plain}\n", line(self.headings.map(|h| &h[1..])));
+        for row in &self.rows {
+            out += &line(std::array::from_fn(|i| row[i].as_str()));
+            out.push('\n');
+        }
+        out
+    }
+}
+
+fn rate(per_second: f64) -> String {
+    match per_second {
+        r if r >= 1e6 => format!("{:.2}M", r / 1e6),
+        r if r >= 1e4 => format!("{:.1}k", r / 1e3),
+        r => format!("{r:.0}"),
+    }
+}
+
+fn span(seconds: u64) -> String {
+    match seconds {
+        0..60 => format!("{seconds}s"),
+        60..3600 => format!("{}m{:02}s", seconds / 60, seconds % 60),
+        3600..86400 => format!("{}h{:02}m", seconds / 3600, seconds % 3600 / 60),
+        _ => format!("{}d{:02}h", seconds / 86400, seconds % 86400 / 3600),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn columns_line_up_and_empty_tables_vanish() {
+        let mut table = Table::new(&["<NAME", ">N"]);
+        assert_eq!(table.render(false), "");
+        table.row(["a".into(), "10".into()]);
+        table.row(["longer".into(), "7".into()]);
+        assert_eq!(table.render(false), "\nNAME     N\na       10\nlonger   7\n");
+        assert!(table.render(true).starts_with("\n\x1b[1mNAME"));
+    }
+
+    #[test]
+    fn numbers_are_short() {
+        assert_eq!((rate(999.4), rate(12_345.0), rate(2_500_000.0)), ("999".into(), "12.3k".into(), "2.50M".into()));
+        assert_eq!((span(59), span(61), span(3661)), ("59s".into(), "1m01s".into(), "1h01m".into()));
+        assert_eq!(span(90_000), "1d01h");
+    }
+}

@@ -1,0 +1,201 @@
+//! A worker: one thread that owns queue i of every port, and the packet memory they share.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use crossbeam_utils::CachePadded;
+use tidegate_classifiers::classify::Context;
+use tidegate_classifiers::packet::Packet;
+use tidegate_classifiers::port::WorkerId;
+use tidegate_classifiers::verdict::{DropReason, Verdict};
+use tidegate_config::Idle;
+
+use crate::counters::{Counters, Totals};
+use crate::forward::InHand;
+use crate::idle::{IdleStrategy, Next};
+use crate::port::{LinkState, PortState, Ports};
+use crate::rings::{Burst, Census, KernelCounters, Rings};
+
+/// Longest sleep of an idle worker: how late it may see the stop flag, and how far apart its heartbeats may be.
+const WAIT_MS: u16 = 100;
+
+/// How often a worker asks the kernel what it counted, in ns.
+const KERNEL_COUNTERS_NS: u64 = 1_000_000_000;
+
+/// How long a worker that stops waits for its sent frames to come back.
+const DRAIN: Duration = Duration::from_millis(200);
+
+/// What the engine and all its workers share. Outlives every worker.
+#[derive(Debug)]
+pub struct Shared {
+    /// The ports.
+    pub ports: Ports,
+    /// What happened to packets.
+    pub counters: Counters,
+    bursts: Box<[CachePadded<AtomicU64>]>,
+    epoch: Instant,
+}
+
+impl Shared {
+    /// For so many workers, over `ports`.
+    pub fn new(workers: u16, ports: Vec<PortState>) -> Self {
+        Shared {
+            counters: Counters::new(workers.into(), ports.len()),
+            ports: Ports::new(ports),
+            bursts: (0..workers).map(|_| CachePadded::default()).collect(),
+            epoch: Instant::now(),
+        }
+    }
+
+    /// How many burst boundaries `worker` has passed. It only grows, also over restarts: the worker's heartbeat, and
+    /// the proof that it holds nothing it held before.
+    pub fn bursts(&self, worker: WorkerId) -> u64 {
+        self.bursts[usize::from(worker.0)].load(Ordering::Acquire)
+    }
+
+    /// Nanoseconds of monotonic time since this was made, never 0: the one clock of the engine.
+    pub fn now_ns(&self) -> u64 {
+        u64::try_from(self.epoch.elapsed().as_nanos()).unwrap_or(u64::MAX).max(1)
+    }
+}
+
+/// The data path over one set of rings, compiled once for each back end.
+pub struct Worker<R: Rings> {
+    id: WorkerId,
+    rings: R,
+    shared: Arc<Shared>,
+    burst_size: usize,
+    idle: IdleStrategy,
+    rng: fastrand::Rng,
+    /// The port that the next round begins with, so that no port is always the last to find room on a TX ring.
+    first: usize,
+    /// Empty between ports; here so that it is allocated once.
+    burst: Burst<R::Frame>,
+    /// What the current round counted, one a port.
+    tally: Box<[Totals]>,
+    /// What the kernel had counted when it was last asked, one a port.
+    kernel: Box<[KernelCounters]>,
+    kernel_due_ns: u64,
+}
+
+/// How a worker left.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct WorkerReport {
+    /// Who.
+    pub worker: WorkerId,
+    /// Where its frames were at the end. Frames still sending are those the kernel did not complete in time.
+    pub census: Census,
+    /// Frames that were nowhere. Anything but 0 is a defect (invariant 1).
+    pub leaked: usize,
+}
+
+impl<R: Rings> Worker<R> {
+    /// Worker `id` of `shared`, taking `burst_size` packets from a ring at once (1 to 256).
+    pub fn new(id: WorkerId, rings: R, shared: Arc<Shared>, burst_size: u16, idle: Idle) -> Self {
+        Worker {
+            id,
+            rings,
+            burst_size: burst_size.into(),
+            idle: IdleStrategy::new(idle),
+            rng: fastrand::Rng::new(),
+            first: 0,
+            burst: Burst::new(),
+            tally: vec![Totals::default(); shared.ports.len()].into(),
+            kernel: vec![KernelCounters::default(); shared.ports.len()].into(),
+            kernel_due_ns: 0,
+            shared,
+        }
+    }
+
+    /// The rings, for whoever plays the kernel between bursts.
+    pub fn rings_mut(&mut self) -> &mut R {
+        &mut self.rings
+    }
+
+    /// Works until `stop` is set; then receives no more, and waits for what it sent.
+    pub fn run(&mut self, stop: &AtomicBool) -> WorkerReport {
+        while !stop.load(Ordering::Relaxed) {
+            let now_ns = self.shared.now_ns();
+            let received = self.run_burst(now_ns);
+            if now_ns >= self.kernel_due_ns {
+                self.kernel_due_ns = now_ns + KERNEL_COUNTERS_NS;
+                self.ask_kernel();
+            }
+            match self.idle.after_burst(received, now_ns) {
+                Next::Poll => {}
+                Next::Spin => std::hint::spin_loop(),
+                Next::Wait => self.rings.wait(WAIT_MS),
+            }
+        }
+        self.drain()
+    }
+
+    /// One burst of every port, at `now_ns` of [`Shared::now_ns`]: receive, parse, classify, forward. Returns the number
+    /// of packets received.
+    pub fn run_burst(&mut self, now_ns: u64) -> usize {
+        let mut received = 0;
+        let ports = self.shared.ports.iter();
+        for (port, state) in ports.clone().skip(self.first).chain(ports.take(self.first)) {
+            if state.link() == LinkState::Gone {
+                self.rings.close(port);
+            }
+            self.rings.receive(port, self.burst_size, &mut self.burst);
+            if self.burst.is_empty() {
+                continue;
+            }
+            received += self.burst.len();
+            let filters = state.block().map(|block| (block, block.head()));
+            for frame in self.burst.drain(..) {
+                let mut in_hand = InHand::new(frame, port, &mut self.rings, &self.shared.ports, &mut self.tally);
+                let verdict = match (Packet::parse(in_hand.bytes(), port), &filters) {
+                    (None, _) => Verdict::Drop(DropReason::Runt),
+                    (Some(_), None) => Verdict::Pass,
+                    (Some(packet), Some((block, head))) => {
+                        let (worker, rng, egress) = (self.id, &mut self.rng, &mut in_hand);
+                        block.classify(head, &packet, &mut Context { worker, now_ns, rng, egress })
+                    }
+                };
+                in_hand.settle(verdict);
+            }
+        }
+        self.rings.flush();
+        self.end_burst(received);
+        received
+    }
+
+    /// The burst boundary: nothing is in hand, no filter is held, and readers learn what happened.
+    #[inline]
+    fn end_burst(&mut self, received: usize) {
+        debug_assert_eq!(self.rings.census().in_hand(), 0, "frames are conserved (invariant 1)");
+        if received > 0 {
+            self.shared.counters.publish(self.id, &mut self.tally);
+        }
+        self.first = if self.first + 1 < self.tally.len() { self.first + 1 } else { 0 };
+        let bursts = &self.shared.bursts[usize::from(self.id.0)];
+        bursts.store(bursts.load(Ordering::Relaxed) + 1, Ordering::Release); // one writer: no read-modify-write
+    }
+
+    /// Publishes what the kernel counted on every queue since it was last asked.
+    fn ask_kernel(&mut self) {
+        for (((port, _), tally), before) in self.shared.ports.iter().zip(&mut self.tally).zip(&mut self.kernel) {
+            let Some(after) = self.rings.kernel_counters(port) else { continue };
+            tally.add_kernel(std::mem::replace(before, after), after);
+        }
+        self.shared.counters.publish(self.id, &mut self.tally);
+    }
+
+    /// Waits for sent frames to complete, though not for ever: a port may be stuck.
+    fn drain(&mut self) -> WorkerReport {
+        self.ask_kernel();
+        let started = Instant::now();
+        loop {
+            self.rings.flush();
+            let census = self.rings.census();
+            if census.sending == 0 || started.elapsed() >= DRAIN {
+                return WorkerReport { worker: self.id, census, leaked: census.in_hand() };
+            }
+            std::thread::yield_now();
+        }
+    }
+}

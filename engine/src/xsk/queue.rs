@@ -1,0 +1,300 @@
+//! One AF_XDP socket: the four rings of a queue.
+
+use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use xsk_rs::config::{BindFlags, Interface, LibxdpFlags, QueueSize, SocketConfig};
+use xsk_rs::{CompQueue, FillQueue, FrameDesc, RxQueue, Socket, TxQueue};
+
+use super::ledger::Place;
+use super::tap::TapQueue;
+use super::umem::{Umem, os_error};
+use super::{Frame, QueueOptions, XskError};
+use crate::rings::{Burst, KernelCounters};
+
+/// How long a queue may be taken by a socket of a process that has just died: the kernel releases it in a work item.
+const RELEASE: Duration = Duration::from_secs(1);
+
+/// One queue of one port, bound to a socket of its own.
+#[derive(Debug)]
+pub struct Queue {
+    interface: String,
+    id: u32,
+    rx: RxQueue,
+    tx: TxQueue,
+    fill: FillQueue,
+    completion: CompQueue,
+    /// Frames that go to the TX ring at the next flush.
+    unsent: Vec<FrameDesc>,
+    receiving: Place,
+    sending: Place,
+    /// Most frames on the receiving side.
+    receiving_max: u32,
+    /// Most frames on the sending side: never more than a ring holds, so neither the TX nor the completion ring
+    /// overflows.
+    sending_max: u32,
+    ring_size: u32,
+    zero_copy: bool,
+    /// Whether the socket's descriptor is the UMEM's: libxdp makes the first socket on the descriptor that the
+    /// memory was registered with.
+    holds_umem: bool,
+    lost: bool,
+    tap: Option<TapQueue>,
+}
+
+/// What to ask the kernel for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Bind {
+    ZeroCopy,
+    Copy,
+}
+
+impl Queue {
+    /// Binds a socket. Only the flags of the `first` one on a UMEM count: the kernel has the others inherit them.
+    pub(super) fn bind(
+        options: &QueueOptions<'_>,
+        ring_size: u32,
+        quota: u32,
+        bind: Bind,
+        first: bool,
+        umem: &mut Umem,
+    ) -> Result<Queue, XskError> {
+        let refused = |source| XskError::bind(options, bind, source);
+        let name: Interface = options.interface.parse().map_err(|_| refused(io::ErrorKind::InvalidInput.into()))?;
+        let size = QueueSize::new(ring_size).map_err(|error| refused(io::Error::other(error)))?;
+        let mode = match bind {
+            Bind::ZeroCopy => BindFlags::XDP_ZEROCOPY,
+            Bind::Copy => BindFlags::XDP_COPY,
+        };
+        let config = SocketConfig::builder()
+            .rx_queue_size(size)
+            .tx_queue_size(size)
+            .libxdp_flags(LibxdpFlags::XSK_LIBXDP_FLAGS_INHIBIT_PROG_LOAD)
+            .bind_flags(mode | BindFlags::XDP_USE_NEED_WAKEUP)
+            .build();
+        let give_up = Instant::now() + RELEASE;
+        let (tx, rx, rings) = loop {
+            // SAFETY: the socket loads no XDP program.
+            match unsafe { Socket::new(config, umem.memory(), &name, options.queue) } {
+                Ok(socket) => break socket,
+                Err(error) => match os_error(&error) {
+                    busy if busy.raw_os_error() == Some(libc::EBUSY) && Instant::now() < give_up => {
+                        sleep(Duration::from_millis(10));
+                    }
+                    source => return Err(refused(source)),
+                },
+            }
+        };
+        // Rings of their own come with the first socket of a UMEM on a queue.
+        let (fill, completion) = rings.ok_or_else(|| refused(io::Error::from_raw_os_error(libc::EBUSY)))?;
+        let zero_copy = zero_copy(rx.fd().as_raw_fd()).map_err(refused)?;
+        if zero_copy != (bind == Bind::ZeroCopy) {
+            return Err(refused(io::ErrorKind::Unsupported.into()));
+        }
+        let sending_max = quota.min(ring_size);
+        Ok(Queue {
+            interface: options.interface.to_owned(),
+            id: options.queue,
+            rx,
+            tx,
+            fill,
+            completion,
+            unsent: Vec::with_capacity(sending_max as usize),
+            receiving: Place::receiving(options.port),
+            sending: Place::sending(options.port),
+            receiving_max: quota,
+            sending_max,
+            ring_size,
+            zero_copy,
+            holds_umem: first,
+            lost: false,
+            tap: None,
+        })
+    }
+
+    /// The interface.
+    pub fn interface(&self) -> &str {
+        &self.interface
+    }
+
+    /// Which queue of the interface.
+    pub fn id(&self) -> u32 {
+        self.id
+    }
+
+    /// The socket, for the XDP program's map.
+    pub fn fd(&self) -> BorrowedFd<'_> {
+        // SAFETY: `rx` keeps the socket, and with it the descriptor, open.
+        unsafe { BorrowedFd::borrow_raw(self.rx.fd().as_raw_fd()) }
+    }
+
+    /// Whether the driver uses the UMEM itself, in the kernel's own word (`XDP_OPTIONS`).
+    pub fn zero_copy(&self) -> bool {
+        self.zero_copy
+    }
+
+    /// What the kernel counted, and what the ledger refused, since the socket was bound. `None` if the kernel does not
+    /// say.
+    pub(super) fn counters(&self, umem: &Umem) -> Option<KernelCounters> {
+        let counted = self.rx.fd().xdp_statistics().ok()?;
+        let refused = umem.violations(self.receiving) + umem.violations(self.sending);
+        Some(KernelCounters {
+            rx_dropped: counted.rx_dropped(),
+            rx_ring_full: counted.rx_ring_full(),
+            fill_ring_empty: counted.rx_fill_ring_empty_descs(),
+            invalid: counted.rx_invalid_descs() + counted.tx_invalid_descs() + refused,
+        })
+    }
+
+    pub(super) fn lost(&self) -> bool {
+        self.lost
+    }
+
+    pub(super) fn set_tap(&mut self, tap: TapQueue) {
+        self.tap = Some(tap);
+    }
+
+    pub(super) fn has_unsent(&self) -> bool {
+        !self.unsent.is_empty()
+    }
+
+    #[inline]
+    pub(super) fn to_host(&self, packet: &[u8]) -> bool {
+        self.tap.as_ref().is_some_and(|tap| tap.send(packet))
+    }
+
+    #[inline]
+    pub(super) fn receive(&mut self, umem: &mut Umem, limit: usize, burst: &mut Burst<Frame>) {
+        // SAFETY: the ring is of this UMEM; what it gives out is checked before it is used.
+        let consume = |descs: &mut [FrameDesc]| unsafe { self.rx.consume(descs) };
+        umem.receive(self.receiving, limit, consume, |frame| burst.push(frame));
+    }
+
+    #[inline]
+    pub(super) fn send(&mut self, umem: &mut Umem, frame: Frame) -> Result<(), Frame> {
+        if umem.count(self.sending) >= self.sending_max {
+            self.reap(umem);
+            if umem.count(self.sending) >= self.sending_max {
+                return Err(frame);
+            }
+        }
+        self.unsent.push(umem.hand_over(frame, self.sending));
+        Ok(())
+    }
+
+    /// Moves sent frames to the TX ring, has the kernel take them, and frees those that are complete. Says whether some
+    /// are left on the TX ring that the kernel must be kicked for again.
+    #[inline]
+    pub(super) fn transmit(&mut self, umem: &mut Umem) -> bool {
+        if umem.count(self.sending) == 0 {
+            return false;
+        }
+        if !self.unsent.is_empty() {
+            // SAFETY: the frames are of this UMEM, and their tokens were given up in `send`.
+            let sent = unsafe { self.tx.produce(&self.unsent) };
+            debug_assert_eq!(sent, self.unsent.len(), "no more frames are sent than the ring holds");
+            if sent > 0 {
+                self.unsent.clear();
+            }
+        }
+        let backlog = self.kick();
+        self.reap(umem);
+        backlog
+    }
+
+    /// Has the kernel take what is on the TX ring. In copy mode it takes a few frames a kick (32 unless told otherwise),
+    /// so this kicks for as long as that helps. Says whether frames are left.
+    fn kick(&mut self) -> bool {
+        let mut room = self.tx.nb_free_exact();
+        while room < self.ring_size && self.tx.needs_wakeup() {
+            // Full queues and ports that are down are no errors here; the interface may go at any time.
+            if self.tx.wakeup().is_err_and(|error| error.raw_os_error() == Some(libc::ENXIO)) {
+                self.lost = true;
+                return false;
+            }
+            let before = room;
+            room = self.tx.nb_free_exact();
+            if room == before {
+                return true;
+            }
+        }
+        false
+    }
+
+    fn reap(&mut self, umem: &mut Umem) {
+        // SAFETY: the ring is of this UMEM; what it gives out is checked before it is used.
+        umem.reap(self.sending, |descs| unsafe { self.completion.consume(descs) });
+    }
+
+    /// Tops the fill ring up.
+    #[inline]
+    pub(super) fn refill(&mut self, umem: &mut Umem) {
+        let want = self.receiving_max.saturating_sub(umem.count(self.receiving));
+        if want > 0 {
+            let want = want.min(self.fill.nb_free(want)) as usize;
+            // SAFETY: the frames are of this UMEM, and come from its free list.
+            umem.refill(self.receiving, want, |descs| unsafe { self.fill.produce(descs) });
+        }
+        if self.fill.needs_wakeup() {
+            self.wake_receiver();
+        }
+    }
+
+    /// Tells the driver that the fill ring has frames again. Copy mode never asks for that.
+    fn wake_receiver(&self) {
+        // SAFETY: no memory is passed.
+        unsafe {
+            libc::recvfrom(
+                self.rx.fd().as_raw_fd(),
+                std::ptr::null_mut(),
+                0,
+                libc::MSG_DONTWAIT,
+                std::ptr::null_mut(),
+                std::ptr::null_mut(),
+            )
+        };
+    }
+
+    /// Closes the socket: from now on the kernel neither receives nor sends for it.
+    pub(super) fn close(self, spare: &SpareSocket) {
+        let fd = self.rx.fd().as_raw_fd();
+        let holds_umem = self.holds_umem;
+        drop(self);
+        if holds_umem {
+            // libxdp keeps this descriptor until the UMEM is deleted, and with it the socket stays bound. Another socket
+            // in its place closes this one; the kernel's UMEM lives on in the sockets that share it.
+            // SAFETY: `fd` is still open, and all that libxdp will do with it is to ask for the rings' offsets, which
+            // are the same for every AF_XDP socket, and to close it.
+            unsafe { libc::dup2(spare.0.as_raw_fd(), fd) };
+        }
+    }
+}
+
+/// An AF_XDP socket that is bound to nothing, made while there is the privilege to.
+#[derive(Debug)]
+pub(super) struct SpareSocket(OwnedFd);
+
+impl SpareSocket {
+    pub(super) fn new() -> io::Result<SpareSocket> {
+        // SAFETY: no memory is passed.
+        let fd = unsafe { libc::socket(libc::AF_XDP, libc::SOCK_RAW | libc::SOCK_CLOEXEC, 0) };
+        if fd < 0 {
+            return Err(io::Error::last_os_error());
+        }
+        // SAFETY: the descriptor is new and nobody else's.
+        Ok(SpareSocket(unsafe { OwnedFd::from_raw_fd(fd) }))
+    }
+}
+
+/// Whether the kernel bound `socket` in zero-copy mode.
+fn zero_copy(socket: i32) -> io::Result<bool> {
+    let mut options = libc::xdp_options { flags: 0 };
+    let mut length: libc::socklen_t = 4; // one number
+    // SAFETY: `options` and `length` outlive the call, and the kernel writes `length` bytes, all that `options` has.
+    let failed = unsafe {
+        libc::getsockopt(socket, libc::SOL_XDP, libc::XDP_OPTIONS, (&raw mut options).cast(), &raw mut length)
+    };
+    if failed == 0 { Ok(options.flags & libc::XDP_OPTIONS_ZEROCOPY != 0) } else { Err(io::Error::last_os_error()) }
+}

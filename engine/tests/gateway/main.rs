@@ -1,0 +1,12 @@
+//! End to end: the real binary between veth pairs, in namespaces made for each test. The stations at the far ends are
+//! AF_XDP sockets, so frames are compared byte for byte, VLAN tags included. After each test the packet equation must
+//! hold on every port.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on ends")]
+
+mod actions; // every verdict of section 20, mirror and redirect, on the wire
+mod faults; // carrier loss, deleted ports, restarts, kill -9, foreign programs
+mod frames; // frames to send
+mod host; // the pass list, `forward_to = "host"`, trap
+mod kit; // Site, Gateway: what tests are made of
+mod traffic; // VLAN tags, IPv6, fragments, jumbo frames, queues, both ways
