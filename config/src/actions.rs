@@ -27,16 +27,6 @@ const OTHERS: [&str; 4] = ["goto", "jump", "mirror", "redirect"];
 
 const MODES: [(&str, RandomMode); 2] = [("netrand", RandomMode::Netrand), ("determ", RandomMode::Determ)];
 
-/// The control verdict of an action, for checks that need the whole filter.
-pub(crate) fn controls(action: &ActionSpec) -> impl Iterator<Item = Control> {
-    let (first, second) = match *action {
-        ActionSpec::Gact(GactSpec { control, random }) => (Some(control), random.map(|random| random.control)),
-        ActionSpec::Mirred(MirredSpec::Mirror { control, .. }) => (Some(control), None),
-        ActionSpec::Mirred(MirredSpec::Redirect { .. }) => (None, None),
-    };
-    first.into_iter().chain(second)
-}
-
 /// One action. `chains` are those of the filter's block; None if it is not known which that is.
 pub(crate) fn action(text: &str, ports: &Names, chains: Option<&Names>) -> Result<ActionSpec, Wrong> {
     let mut words = Words { text, rest: text.split_whitespace(), ports, chains };

@@ -6,7 +6,6 @@ use std::collections::{BTreeMap, HashMap};
 use tidegate_classifiers::request::{FilterSpec, FlowerSpec, KindSpec};
 use tidegate_classifiers::verdict::Control;
 
-use crate::actions::controls;
 use crate::error::{Problems, Wrong};
 use crate::filter::Wanted;
 use crate::names::Names;
@@ -55,7 +54,7 @@ impl Draft {
             }
         }
         for (action, place) in &actions {
-            self.gotos.extend(controls(action).filter_map(|control| match control {
+            self.gotos.extend(action.controls().filter_map(|control| match control {
                 Control::Goto(chain) => Some((chain, *place)),
                 _ => None,
             }));

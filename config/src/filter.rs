@@ -3,7 +3,7 @@
 use tidegate_classifiers::request::{ACTIONS_MAX, ActionSpec, CHAIN_MAX, ETH_P_ALL, KindSpec};
 use tidegate_classifiers::verdict::Control;
 
-use crate::actions::{action, controls};
+use crate::actions::action;
 use crate::error::{Problems, Wrong};
 use crate::flower;
 use crate::names::{self, Names};
@@ -157,7 +157,7 @@ fn actions(
         problems.push(*place, Wrong::new(format!("actions: more than {ACTIONS_MAX}")).hint("go on in a chain: goto"));
     }
     for (action, place) in &actions {
-        for control in controls(action) {
+        for control in action.controls() {
             if let Control::Jump(skipped) = control
                 && skipped as usize > written
             {

@@ -10,7 +10,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 use std::time::Duration;
 
@@ -77,10 +77,11 @@ pub trait Handler: Send + Sync + 'static {
     fn handle(&self, request: Request) -> Result<Reply, String>;
 }
 
-/// The listening socket. Dropped, it takes its path away.
+/// The listening socket. Dropped, it closes and takes its path away; requests that are being answered end by themselves.
 #[derive(Debug)]
 pub struct Server {
     path: PathBuf,
+    closing: Arc<AtomicBool>,
 }
 
 impl Server {
@@ -105,21 +106,28 @@ impl Server {
         if let Ok(Some(group)) = nix::unistd::Group::from_name(group) {
             nix::unistd::chown(path, None, Some(group.gid))?;
         }
-        thread::Builder::new().name("control".into()).spawn(move || accept(&listener, &handler))?;
+        let closing = Arc::new(AtomicBool::new(false));
+        let flag = Arc::clone(&closing);
+        thread::Builder::new().name("control".into()).spawn(move || accept(&listener, &handler, &flag))?;
         info!(path = %path.display(), "control socket open");
-        Ok(Server { path: path.to_owned() })
+        Ok(Server { path: path.to_owned(), closing })
     }
 }
 
 impl Drop for Server {
     fn drop(&mut self) {
+        self.closing.store(true, Ordering::Release);
+        let _ = UnixStream::connect(&self.path); // wakes the thread that accepts
         let _ = std::fs::remove_file(&self.path);
     }
 }
 
-fn accept(listener: &UnixListener, handler: &Arc<dyn Handler>) {
+fn accept(listener: &UnixListener, handler: &Arc<dyn Handler>, closing: &AtomicBool) {
     let open = Arc::new(AtomicUsize::new(0));
     for stream in listener.incoming() {
+        if closing.load(Ordering::Acquire) {
+            return;
+        }
         let stream = match stream {
             Ok(stream) => stream,
             Err(e) => {

@@ -25,7 +25,7 @@ use crate::xdp::Hook;
 use crate::xsk::netdev::Netdev;
 use crate::xsk::{QueueOptions, RingsOptions, Waker, XskRings};
 
-/// How long to wait before a worker that failed, or a port that came back, is tried again.
+/// Least time between two attempts to start workers again or to hook ports again.
 const RETRY: Duration = Duration::from_secs(1);
 
 /// A running gateway. Call [`Engine::tick`] some 20 times a second, and [`Engine::stop`] at the end.
@@ -34,9 +34,9 @@ pub struct Engine {
     /// By worker; none while it is down.
     threads: Vec<Option<WorkerThread>>,
     retry_at: Instant,
-    /// Ports to be hooked again, and workers to be started again.
+    /// A port came back, and is to be hooked again.
     rebuild: bool,
-    _server: Server,
+    _server: Option<Server>,
 }
 
 /// What the control socket's threads see of the engine.
@@ -77,7 +77,7 @@ impl Engine {
     /// The first thing that failed; nothing stays behind.
     pub fn start(config: Config) -> Result<Engine, EngineError> {
         let netdevs = config.ports.iter().map(query).collect::<Result<Vec<_>, _>>()?;
-        let workers = count_workers(&config, &netdevs)?;
+        let workers = count_workers(&config, &netdevs);
         let blocks = build_blocks(&config, workers)?;
         let ports = config.ports.iter().map(|port| {
             let forward_to = match port.forward_to {
@@ -96,52 +96,72 @@ impl Engine {
             rates: Mutex::new(RateMeter::new(config.ports.len())),
             config,
         });
-        let mut threads = Vec::new();
-        inner.hook_ports()?;
-        for worker in 0..usize::from(workers) {
-            threads.push(Some(inner.start_worker(worker)?));
+        let threads = (0..workers).map(|_| None).collect();
+        let mut engine = Engine { inner, threads, retry_at: Instant::now(), rebuild: false, _server: None };
+        engine.open()?;
+        Ok(engine)
+    }
+
+    fn open(&mut self) -> Result<(), EngineError> {
+        self.inner.hook_ports()?;
+        self.inner.watch_links(); // the first packet must not find its target down
+        for worker in 0..self.threads.len() {
+            self.threads[worker] = Some(self.inner.start_worker(worker)?);
         }
-        inner.watch_links();
-        let control = &inner.config.control;
-        let server = Server::start(&control.socket, &control.group, Arc::clone(&inner) as Arc<dyn Handler>)
+        let control = &self.inner.config.control;
+        let server = Server::start(&control.socket, &control.group, Arc::clone(&self.inner) as Arc<dyn Handler>)
             .map_err(|source| EngineError::Control { path: control.socket.display().to_string(), source })?;
-        Ok(Engine { inner, threads, retry_at: Instant::now(), rebuild: false, _server: server })
+        self._server = Some(server);
+        Ok(())
     }
 
     /// Looks after links, workers and rates.
     pub fn tick(&mut self) {
         self.rebuild |= self.inner.watch_links();
         self.inner.update_rates();
-        let wanted: Vec<usize> = {
-            let mut workers = lock(&self.inner.workers);
-            let wanted = workers.iter_mut().map(|worker| std::mem::take(&mut worker.restart_wanted)).enumerate();
-            wanted.filter_map(|(worker, wanted)| wanted.then_some(worker)).collect()
-        };
-        let ended = |worker: usize| self.threads[worker].as_ref().is_none_or(|running| running.thread.is_finished());
-        let due: Vec<usize> = (0..self.threads.len())
-            .filter(|&worker| self.rebuild || wanted.contains(&worker) || ended(worker))
-            .collect();
-        if due.is_empty() || Instant::now() < self.retry_at {
-            for worker in wanted {
-                lock(&self.inner.workers)[worker].restart_wanted = true;
-            }
+        if Instant::now() < self.retry_at {
             return;
         }
-        if let Err(e) = self.restart(&due) {
-            error!("{e}; trying again");
+        let rebuilt = self.rebuild && self.hook_again();
+        let due: Vec<usize> = (0..self.threads.len()).filter(|&worker| rebuilt || self.wants_start(worker)).collect();
+        if self.rebuild || !due.is_empty() {
             self.retry_at = Instant::now() + RETRY;
+        }
+        for worker in due {
+            if let Err(e) = self.restart(worker) {
+                error!("{e}; trying again");
+            }
         }
     }
 
-    /// Stops: no more packets, frames counted, gates off, socket gone. `false` if a frame was
-    /// lost, or a packet is not accounted for.
-    pub fn stop(mut self) -> bool {
-        let mut clean = true;
-        // Gates first: a driver must not be caught mid-burst by a socket that closes.
-        lock(&self.inner.hooks).iter_mut().filter_map(Option::take).for_each(Hook::detach);
-        for worker in 0..self.threads.len() {
-            clean &= self.end(worker);
+    /// Hooks ports that came back. While one of them cannot be hooked the others go on as they are.
+    fn hook_again(&mut self) -> bool {
+        if let Err(e) = self.inner.hook_ports() {
+            error!("{e}; trying again");
+            return false;
         }
+        self.rebuild = self.inner.watch_links(); // a worker closes the queue of a port that it finds gone
+        true
+    }
+
+    fn wants_start(&self, worker: usize) -> bool {
+        self.threads[worker].as_ref().is_none_or(|running| running.thread.is_finished())
+            || lock(&self.inner.workers)[worker].restart_wanted
+    }
+
+    fn restart(&mut self, worker: usize) -> Result<(), EngineError> {
+        self.end(worker);
+        self.threads[worker] = Some(self.inner.start_worker(worker)?);
+        let info = &mut lock(&self.inner.workers)[worker];
+        info.restarts += 1;
+        info!(worker, restarts = info.restarts, "worker restarted");
+        Ok(())
+    }
+
+    /// Stops: no more packets, frames counted, gates off, socket gone. `false` if a frame was lost, or a packet is not
+    /// accounted for.
+    pub fn stop(mut self) -> bool {
+        let mut clean = self.close();
         for (id, port) in self.inner.shared.ports.iter() {
             let totals = self.inner.shared.counters.port(id);
             info!(
@@ -161,20 +181,12 @@ impl Engine {
         clean
     }
 
-    /// Ends and starts again the workers of `due`, after hooking ports that came back.
-    fn restart(&mut self, due: &[usize]) -> Result<(), EngineError> {
-        for &worker in due {
-            self.end(worker);
-        }
-        self.inner.hook_ports()?;
-        self.rebuild = self.inner.watch_links(); // a worker closes the queue of a port that it finds gone
-        for &worker in due {
-            self.threads[worker] = Some(self.inner.start_worker(worker)?);
-            let info = &mut lock(&self.inner.workers)[worker];
-            info.restarts += 1;
-            info!(worker, restarts = info.restarts, "worker restarted");
-        }
-        Ok(())
+    /// Takes the gates off, then ends the workers: a driver must not be caught mid-burst by a socket that closes.
+    /// `false` if frames were lost.
+    fn close(&mut self) -> bool {
+        lock(&self.inner.hooks).iter_mut().filter_map(Option::take).for_each(Hook::detach);
+        let lost = (0..self.threads.len()).filter(|&worker| !self.end(worker)).count();
+        lost == 0
     }
 
     /// Ends a worker, if it runs. `false` if frames were lost, or it had panicked.
@@ -197,6 +209,12 @@ impl Engine {
     }
 }
 
+impl Drop for Engine {
+    fn drop(&mut self) {
+        self.close();
+    }
+}
+
 impl Inner {
     /// Hooks every port that is not hooked and whose interface exists.
     fn hook_ports(&self) -> Result<(), EngineError> {
@@ -206,6 +224,7 @@ impl Inner {
                 continue;
             }
             let Ok(netdev) = Netdev::query(&port.interface) else { continue };
+            check_queues(port, &netdev, lock(&self.workers).len())?;
             let to_host = port.forward_to == ForwardTo::Host || self.traps(index);
             let hook = Hook::attach(port, &netdev, self.config.workers.chunk_size, to_host)
                 .map_err(|source| EngineError::Hook { port: port.name.clone(), source })?;
@@ -290,6 +309,7 @@ impl Inner {
             .map_err(EngineError::Thread)?;
         let info = &mut lock(&self.workers)[worker];
         info.running = true;
+        info.restart_wanted = false;
         info.queues = bound;
         info.frames = frames;
         Ok(WorkerThread { stop, waker, thread })
@@ -340,18 +360,19 @@ fn query(port: &config::Port) -> Result<Netdev, EngineError> {
     })
 }
 
-/// As many workers as every port has queues: a worker owns one queue of each port, and sends only by its own.
-fn count_workers(config: &Config, netdevs: &[Netdev]) -> Result<u16, EngineError> {
+/// As many workers as the file says, or else as the port with the most queues has.
+fn count_workers(config: &Config, netdevs: &[Netdev]) -> u16 {
     let most = netdevs.iter().map(|netdev| netdev.rx_queues).max().unwrap_or(1);
-    let workers = config.workers.count.unwrap_or_else(|| u16::try_from(most).unwrap_or(u16::MAX));
-    for (port, netdev) in config.ports.iter().zip(netdevs) {
-        let (rx, tx) = (netdev.rx_queues, netdev.tx_queues);
-        if rx != u32::from(workers) || tx < u32::from(workers) {
-            let (port, interface) = (port.name.clone(), port.interface.clone());
-            return Err(EngineError::Queues { port, interface, rx, tx, workers });
-        }
+    config.workers.count.unwrap_or_else(|| u16::try_from(most).unwrap_or(u16::MAX))
+}
+
+/// A worker owns one queue of each port, and sends only by its own: each port needs as many queues as there are workers.
+fn check_queues(port: &config::Port, netdev: &Netdev, workers: usize) -> Result<(), EngineError> {
+    let (rx, tx) = (netdev.rx_queues, netdev.tx_queues);
+    if rx as usize == workers && tx as usize >= workers {
+        return Ok(());
     }
-    Ok(workers)
+    Err(EngineError::Queues { port: port.name.clone(), interface: port.interface.clone(), rx, tx, workers })
 }
 
 /// The blocks of `config` with all their chains and filters, through the ordinary requests.
@@ -379,4 +400,40 @@ fn build_blocks(config: &Config, workers: u16) -> Result<Vec<Arc<Block>>, Engine
 /// Tables of ports and workers are far below 65,536 entries; a number beyond that names nothing.
 fn port_id(index: usize) -> PortId {
     PortId(u16::try_from(index).unwrap_or(u16::MAX))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::lab::Lab;
+
+    #[test]
+    fn a_worker_that_ended_by_itself_is_started_again_and_its_end_is_reported() {
+        if !Lab::allowed() {
+            return;
+        }
+        let lab = Lab::new("engine");
+        let (here, there) = (lab.namespace("here").unwrap(), lab.namespace("there").unwrap());
+        lab.veth((&here, "p0"), (&there, "p1"), 1).unwrap();
+        let folder = lab.folder().unwrap();
+        let file = folder.join("t.toml");
+        let socket = folder.join("t.sock");
+        std::fs::write(&file, format!("[control]\nsocket = {socket:?}\n[port.p0]\nforward_to = \"host\"\n")).unwrap();
+        here.inside(|| {
+            let mut engine = Engine::start(tidegate_config::load(&file).unwrap()).unwrap();
+            for round in 1..=2 {
+                engine.threads[0].as_ref().unwrap().stop.store(true, Ordering::Release);
+                let end = Instant::now() + 10 * RETRY;
+                while lock(&engine.inner.workers)[0].restarts < round {
+                    assert!(Instant::now() < end, "the worker is not started again");
+                    engine.tick();
+                    thread::sleep(Duration::from_millis(10));
+                }
+                assert!(lock(&engine.inner.workers)[0].running);
+            }
+            assert!(engine.stop(), "nothing was lost");
+            assert!(!socket.exists(), "the control socket goes with the engine");
+        })
+        .unwrap();
+    }
 }

@@ -34,7 +34,7 @@ pub enum EngineError {
         /// Transmit queues in use.
         tx: u32,
         /// Workers wanted.
-        workers: u16,
+        workers: usize,
     },
     /// The gate or the host path.
     #[error("port {port}: {source}")]

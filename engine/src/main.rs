@@ -12,7 +12,7 @@ use tidegate_config::{Config, ConfigErrors};
 use tidegate_engine::control::{self, ClientError, Reply, Request};
 use tidegate_engine::engine::Engine;
 use tidegate_engine::{demo, log, table, xdp};
-use tracing::{error, info};
+use tracing::{error, info, warn};
 
 const DEFAULT_CONFIG: &str = "/etc/tidegate/tidegate.toml";
 const DEFAULT_SOCKET: &str = "/run/tidegate/tidegate.sock";
@@ -144,6 +144,12 @@ fn run(file: &Path, socket: Option<PathBuf>, log_format: log::Format) -> ExitCod
             return ExitCode::from(FAILED);
         }
     }
+    // There is no reload yet: a SIGHUP must not end the gateway.
+    let hangup = Arc::new(AtomicBool::new(false));
+    if let Err(e) = signal_hook::flag::register(signal_hook::consts::SIGHUP, Arc::clone(&hangup)) {
+        error!(error = %e, "cannot listen for SIGHUP");
+        return ExitCode::from(FAILED);
+    }
     let mut engine = match Engine::start(config) {
         Ok(engine) => engine,
         Err(e) => {
@@ -157,6 +163,9 @@ fn run(file: &Path, socket: Option<PathBuf>, log_format: log::Format) -> ExitCod
     while !stop.load(Ordering::Acquire) {
         std::thread::sleep(TICK);
         engine.tick();
+        if hangup.swap(false, Ordering::AcqRel) {
+            warn!("reload is not available yet: the running rules stay; restart the gateway to apply a new file");
+        }
     }
     let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
     if engine.stop() { ExitCode::SUCCESS } else { ExitCode::from(FAILED) }

@@ -69,7 +69,7 @@ impl Inner {
             let mode = match &hooks[index] {
                 None => "detached",
                 Some(hook) if hook.mode() == AttachMode::Generic => "generic",
-                Some(_) if queues.iter().all(|queue| queue.zero_copy) => "zero-copy",
+                Some(_) if !queues.is_empty() && queues.iter().all(|queue| queue.zero_copy) => "zero-copy",
                 Some(_) => "native",
             };
             PortStatus {

@@ -8,7 +8,7 @@ use tidegate_xdp_prog::{AttachMode, Gate, GateCounters, GateError, HostPath};
 use tracing::warn;
 
 use crate::xsk::ZeroCopy;
-use crate::xsk::netdev::{ChunkError, Netdev, check_chunk};
+use crate::xsk::netdev::{ChunkError, Netdev, Promiscuous, check_chunk};
 use crate::xsk::tap::{Tap, TapQueue};
 
 /// What stands between one port's interface and the gateway, from attach to detach.
@@ -20,6 +20,8 @@ pub struct Hook {
     /// Interface index it was attached to: another index means another interface of the same name.
     ifindex: u32,
     zero_copy: ZeroCopy,
+    /// A wire takes frames for everybody.
+    _promiscuous: Option<Promiscuous>,
 }
 
 /// Why a port could not be hooked.
@@ -68,7 +70,13 @@ impl Hook {
             AttachMode::Native => wanted,
             AttachMode::Generic => ZeroCopy::Never,
         };
-        Ok(Hook { gate, host, ifindex: netdev.ifindex, zero_copy })
+        let _promiscuous = match port.forward_to {
+            config::ForwardTo::Host => None,
+            config::ForwardTo::Port(_) => Promiscuous::new(netdev.ifindex)
+                .inspect_err(|e| warn!(port = port.name, "not promiscuous, frames for others may not arrive: {e}"))
+                .ok(),
+        };
+        Ok(Hook { gate, host, ifindex: netdev.ifindex, zero_copy, _promiscuous })
     }
 
     /// Index of the interface.

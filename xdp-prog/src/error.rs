@@ -41,8 +41,21 @@ pub enum GateError {
         interface: String,
         /// Kernel id of the program.
         id: u32,
-        /// Name of the program; `?` if the kernel does not tell (needs CAP_SYS_ADMIN).
+        /// Name of the program.
         name: String,
+        /// How it is attached.
+        mode: AttachMode,
+    },
+    /// A program is attached, and the kernel does not say whose.
+    #[error(
+        "{interface}: XDP program {id} is attached in {mode} mode, and whose it is cannot be seen without CAP_SYS_ADMIN; hint: \
+         run this once as root, or `ip link set dev {interface} {} off` if nobody needs it", .mode.ip_link_word()
+    )]
+    Hidden {
+        /// The interface.
+        interface: String,
+        /// Kernel id of the program.
+        id: u32,
         /// How it is attached.
         mode: AttachMode,
     },

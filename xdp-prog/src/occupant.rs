@@ -31,7 +31,8 @@ pub enum Detached {
 /// Detaches the program that a dead run left on the interface, as `on_exit = "drop"` asks for.
 ///
 /// # Errors
-/// [`GateError::Running`] and [`GateError::Foreign`]: what is attached is not a dead run's, and stays.
+/// [`GateError::Running`], [`GateError::Foreign`] and [`GateError::Hidden`]: what is attached is not a dead run's as
+/// far as can be seen, and stays.
 pub fn detach_stale(ifindex: u32) -> Result<Detached, GateError> {
     match Occupant::stale(ifindex)? {
         None => Ok(Detached::Nothing),
@@ -54,17 +55,18 @@ impl Occupant {
     /// The dead run's program on the interface, `None` if there is no program at all.
     ///
     /// # Errors
-    /// [`GateError::Running`], [`GateError::Foreign`]: the interface is taken.
+    /// [`GateError::Running`], [`GateError::Foreign`], [`GateError::Hidden`]: the interface is taken.
     pub(crate) fn stale(ifindex: u32) -> Result<Option<Occupant>, GateError> {
         let interface = interface_name(ifindex)?;
         let ifindex = kernel_index(ifindex)?;
         let Some((id, mode)) = attached(ifindex)? else { return Ok(None) };
         let foreign = |name: String| GateError::Foreign { interface: interface.clone(), id, name, mode };
 
-        let program = Program::fd_from_id(id).map_err(|_| foreign("?".into()))?;
+        let hidden = || GateError::Hidden { interface: interface.clone(), id, mode };
+        let program = Program::fd_from_id(id).map_err(|_| hidden())?;
         let info = ProgInfoIter::with_query_opts(ProgInfoQueryOptions::default().include_map_ids(true))
             .find(|info| info.id == id)
-            .ok_or_else(|| foreign("?".into()))?;
+            .ok_or_else(hidden)?;
         if info.name.to_bytes() != PROGRAM_NAME.as_bytes() {
             return Err(foreign(info.name.to_string_lossy().into_owned()));
         }

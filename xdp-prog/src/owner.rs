@@ -2,6 +2,10 @@
 
 use std::{fs, io, process};
 
+use nix::errno::Errno;
+use nix::sys::signal::kill;
+use nix::unistd::Pid;
+
 /// A process, told apart from a later one with the same number by its start time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Owner {
@@ -29,7 +33,8 @@ impl Owner {
     pub(crate) fn is_alive(self) -> bool {
         match state_and_start(self.pid) {
             Ok((state, start_ticks)) => start_ticks == self.start_ticks && !matches!(state, 'Z' | 'X'),
-            Err(error) => error.kind() != io::ErrorKind::NotFound,
+            // Gone, or hidden from us by the way /proc is mounted: only the kernel knows.
+            Err(_) => i32::try_from(self.pid).is_ok_and(|pid| kill(Pid::from_raw(pid), None) != Err(Errno::ESRCH)),
         }
     }
 }

@@ -12,7 +12,7 @@ use crate::counters::Counters;
 use crate::error::RequestError;
 use crate::packet::Packet;
 use crate::port::Egress;
-use crate::request::{ACTIONS_MAX, ActionSpec, CHAIN_MAX, MirredSpec};
+use crate::request::{ACTIONS_MAX, ActionSpec, CHAIN_MAX};
 use crate::verdict::{Control, DropReason, Verdict};
 use gact::Gact;
 use mirred::Mirred;
@@ -166,11 +166,10 @@ pub(crate) fn validate(specs: &[ActionSpec]) -> Result<(), RequestError> {
         return Err(RequestError::Invalid("more than 32 actions")); // [AC-9]
     }
     for spec in specs {
-        let (control, fallback) = controls(spec);
-        if matches!(fallback, Some(Control::Goto(_))) {
+        if spec.controls().skip(1).any(|fallback| matches!(fallback, Control::Goto(_))) {
             return Err(RequestError::Invalid("goto cannot be the second verdict of random")); // [ER-28]
         }
-        for control in [Some(control), fallback].into_iter().flatten() {
+        for control in spec.controls() {
             match control {
                 Control::Goto(chain) if chain > CHAIN_MAX => {
                     return Err(RequestError::Invalid("goto: chain index above 268435455"));
@@ -190,17 +189,8 @@ const JUMP_MAX: u32 = 0x0fff_ffff;
 
 /// The chain that the action may go to.
 fn goto(spec: &ActionSpec) -> Option<u32> {
-    match controls(spec).0 {
+    spec.controls().find_map(|control| match control {
         Control::Goto(chain) => Some(chain),
         _ => None,
-    }
-}
-
-/// The verdicts an action may say: the first, and the second if there is one.
-fn controls(spec: &ActionSpec) -> (Control, Option<Control>) {
-    match spec {
-        ActionSpec::Gact(gact) => (gact.control, gact.random.map(|random| random.control)),
-        ActionSpec::Mirred(MirredSpec::Mirror { control, .. }) => (*control, None),
-        ActionSpec::Mirred(MirredSpec::Redirect { .. }) => (Control::Stolen, None),
-    }
+    })
 }

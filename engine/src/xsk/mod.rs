@@ -184,12 +184,6 @@ impl XskRings {
         }
     }
 
-    /// Whether the interface of `port` has gone: its socket is good for nothing any more. Known from the last kick;
-    /// a port that sends nothing does not tell.
-    pub fn lost(&self, port: PortId) -> bool {
-        self.queue(port).is_some_and(Queue::lost)
-    }
-
     /// A free frame holding `bytes`; `None` if no frame is free, or `bytes` does not fit or is empty.
     pub fn frame(&mut self, bytes: &[u8]) -> Option<Frame> {
         self.umem.write(bytes)

@@ -67,6 +67,42 @@ impl Netdev {
     }
 }
 
+/// As long as this lives, an interface takes frames for every MAC address, not for its own alone: what a wire must do.
+/// The kernel counts such wishes and forgets this one with the process.
+#[derive(Debug)]
+pub struct Promiscuous {
+    _socket: OwnedFd,
+}
+
+impl Promiscuous {
+    /// Asks for it at the interface `ifindex` of the current network namespace.
+    ///
+    /// # Errors
+    /// `EPERM` without CAP_NET_RAW; `EAFNOSUPPORT` where the kernel has no packet sockets; `ENODEV`.
+    pub fn new(ifindex: u32) -> io::Result<Promiscuous> {
+        // Protocol 0: the socket itself receives nothing.
+        let socket = socket(AddressFamily::Packet, SockType::Raw, SockFlag::SOCK_CLOEXEC, None)?;
+        let request = libc::packet_mreq {
+            mr_ifindex: ifindex.cast_signed(),
+            mr_type: PACKET_MR_PROMISC,
+            mr_alen: 0,
+            mr_address: [0; 8],
+        };
+        let length: libc::socklen_t = 16; // index, type, length, address
+        // SAFETY: the kernel reads `length` bytes, all of `request`, which outlives the call.
+        let failed = unsafe {
+            libc::setsockopt(
+                socket.as_raw_fd(),
+                libc::SOL_PACKET,
+                libc::PACKET_ADD_MEMBERSHIP,
+                (&raw const request).cast(),
+                length,
+            )
+        };
+        if failed < 0 { Err(io::Error::last_os_error()) } else { Ok(Promiscuous { _socket: socket }) }
+    }
+}
+
 /// Whether the driver's chunks of `chunk_size` bytes hold every frame of an interface with this `mtu`.
 ///
 /// # Errors
@@ -159,6 +195,8 @@ impl Control {
     }
 }
 
+/// libc has it as a number too wide for its place.
+const PACKET_MR_PROMISC: libc::c_ushort = 1;
 const ETHTOOL_GDRVINFO: u32 = 0x03;
 const ETHTOOL_GCHANNELS: u32 = 0x3c;
 
@@ -203,6 +241,7 @@ mod tests {
     fn structures_are_as_large_as_the_kernels() {
         assert_eq!(size_of::<DriverInfo>(), 196);
         assert_eq!(size_of::<Channels>(), 36);
+        assert_eq!(size_of::<libc::packet_mreq>(), 16);
     }
 
     #[test]

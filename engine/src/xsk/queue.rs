@@ -40,7 +40,6 @@ pub struct Queue {
     /// Whether the socket's descriptor is the UMEM's: libxdp makes the first socket on the descriptor that the
     /// memory was registered with.
     holds_umem: bool,
-    lost: bool,
     tap: Option<TapQueue>,
 }
 
@@ -109,7 +108,6 @@ impl Queue {
             ring_size,
             zero_copy,
             holds_umem: first,
-            lost: false,
             tap: None,
         })
     }
@@ -146,10 +144,6 @@ impl Queue {
             fill_ring_empty: counted.rx_fill_ring_empty_descs(),
             invalid: counted.rx_invalid_descs() + counted.tx_invalid_descs() + refused,
         })
-    }
-
-    pub(super) fn lost(&self) -> bool {
-        self.lost
     }
 
     pub(super) fn set_tap(&mut self, tap: TapQueue) {
@@ -209,11 +203,8 @@ impl Queue {
     fn kick(&mut self) -> bool {
         let mut room = self.tx.nb_free_exact();
         while room < self.ring_size && self.tx.needs_wakeup() {
-            // Full queues and ports that are down are no errors here; the interface may go at any time.
-            if self.tx.wakeup().is_err_and(|error| error.raw_os_error() == Some(libc::ENXIO)) {
-                self.lost = true;
-                return false;
-            }
+            // Full queues and ports that are down or gone are no errors here: what is left stays on the ring.
+            let _ = self.tx.wakeup();
             let before = room;
             room = self.tx.nb_free_exact();
             if room == before {

@@ -4,7 +4,7 @@ use nix::sys::signal::Signal;
 use tidegate_classifiers::verdict::DropReason;
 
 use crate::frames::udps;
-use crate::kit::{Gateway, PATIENCE, Site, arrives, balanced, port, wire};
+use crate::kit::{PATIENCE, Site, arrives, balanced, port, wire};
 
 #[test]
 fn a_port_without_carrier_drops_counted_and_works_again_when_it_is_back() {
@@ -160,9 +160,9 @@ fn a_killed_gateway_is_followed_by_one_that_works() {
 }
 
 #[test]
-fn a_second_gateway_and_a_foreign_program_are_told_apart() {
+fn a_second_gateway_is_refused_and_told_who_is_first() {
     let Some(site) = Site::new(&["a", "b"]) else { return };
-    let first: Gateway = site.start(&wire(""));
+    let first = site.start(&wire(""));
     let (code, said) = site.refused(&wire(""));
     assert_eq!(code, Some(1));
     assert!(said.contains(&first.process_id().to_string()), "names the process that holds the port: {said}");
