@@ -1,0 +1,93 @@
+//! The gateway under test: the engine in this process, its threads in the gateway's namespace.
+
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc;
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use nix::sched::{CloneFlags, setns};
+use tidegate_config::Config;
+use tidegate_engine::control::{self, Reply, Request};
+use tidegate_engine::cpu;
+use tidegate_engine::engine::Engine;
+use tidegate_engine::lab::Namespace;
+use tidegate_engine::status::Status;
+
+/// How often the engine looks after itself.
+const TICK: Duration = Duration::from_millis(50);
+
+/// A running gateway.
+#[derive(Debug)]
+pub(crate) struct Gateway {
+    socket: PathBuf,
+    stop: Arc<AtomicBool>,
+    thread: JoinHandle<Result<bool>>,
+}
+
+impl Gateway {
+    /// Name of its first worker's thread.
+    pub(crate) const WORKER: &str = "worker-0";
+
+    /// Starts it in `namespace`. What is not a worker runs on `core`.
+    ///
+    /// # Errors
+    /// If it does not start.
+    pub(crate) fn start(namespace: &Namespace, config: Config, core: u16) -> Result<Gateway> {
+        let socket = config.control.socket.clone();
+        let stop = Arc::new(AtomicBool::new(false));
+        let (path, flag) = (namespace.path(), Arc::clone(&stop));
+        let (ready, started) = mpsc::channel();
+        let run = move || {
+            // Before anything is started: every thread inherits namespace and core, and only workers change the latter.
+            setns(File::open(path)?, CloneFlags::CLONE_NEWNET)?;
+            cpu::pin(core)?;
+            let mut engine = Engine::start(config)?;
+            ready.send(())?;
+            while !flag.load(Ordering::Acquire) {
+                engine.tick();
+                thread::sleep(TICK);
+            }
+            Ok(engine.stop())
+        };
+        let thread = thread::Builder::new().name("engine".into()).spawn(run)?;
+        let gateway = Gateway { socket, stop, thread };
+        match started.recv() {
+            Ok(()) => Ok(gateway),
+            Err(_) => gateway.stop().and_then(|_| bail!("the gateway did not start")),
+        }
+    }
+
+    /// What it says of itself.
+    ///
+    /// # Errors
+    /// If it does not answer.
+    pub(crate) fn status(&self) -> Result<Status> {
+        match control::call(&self.socket, &Request::Status)? {
+            Reply::Status(status) => Ok(*status),
+            Reply::Done => bail!("the gateway sent no status"),
+        }
+    }
+
+    /// Stops it. `false` if it lost a frame or left something behind.
+    ///
+    /// # Errors
+    /// If it panicked.
+    pub(crate) fn stop(self) -> Result<bool> {
+        self.stop.store(true, Ordering::Release);
+        self.thread.join().unwrap_or_else(|_| bail!("it panicked")).context("gateway")
+    }
+}
+
+/// Checks `text` as the gateway's own file, by the path that a person's file takes. Environment variables do not count.
+///
+/// # Errors
+/// The mistakes in it.
+pub(crate) fn config(folder: &Path, text: &str) -> Result<Config> {
+    let file = folder.join("bench.toml");
+    fs::write(&file, text)?;
+    Ok(tidegate_config::load_with(&file, std::iter::empty())?)
+}

@@ -1,0 +1,117 @@
+//! `tidegate-bench`: measures the gateway and wears it out, on veth pairs in namespaces of its own.
+#![forbid(unsafe_code)]
+
+mod bare; // the limit to compare with: receive, transmit, nothing else
+mod disturbance; // what others on the machine take from a measurement
+mod forward; // `forward`: bare forwarder and gateway in turn
+mod gateway; // the gateway under test, in this process
+mod generator; // packets as fast as a core makes them
+mod packets; // random packets for `soak`
+mod report; // what `forward` found
+mod sink; // counts what arrives
+mod soak; // `soak`: random packets, then the accounts
+mod topology; // namespaces and veth pairs
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand, ValueEnum};
+use tidegate_engine::lab::Lab;
+use tracing_subscriber::filter::LevelFilter;
+
+/// Measures the Tidegate gateway, and wears it out.
+///
+/// Everything happens on veth pairs in network namespaces of its own, removed at the end and on Ctrl-C; the machine's
+/// interfaces are not touched. It needs root and two cores.
+///
+/// On a veth pair a bare AF_XDP forwarder is limited by the kernel's transmit path, so packets per second say little of
+/// the gateway. What counts is the ratio to the bare forwarder in the same run on the same machine.
+#[derive(Parser)]
+#[command(version, after_help = "Exit codes: 0 all is well, 1 the gateway failed, 2 wrong usage.")]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// The same traffic through a bare AF_XDP forwarder, and through the gateway with 1, 100 and 1,000 filters, in turn.
+    ///
+    /// The bare forwarder uses the gateway's own XDP program, rings, burst and idle strategy; it only moves frames from
+    /// port to port. What is missing to a ratio of 1 is the cost of parsing, filtering and counting.
+    ///
+    /// Fails if the gateway loses a packet inside, or its account of packets does not balance.
+    Forward(forward::Options),
+    /// Minutes of random packets, whole, cut short, damaged and noise, through a gateway with every kind of rule, while
+    /// links go down and up.
+    ///
+    /// Then traffic stands still, and the accounts are checked: every packet received is forwarded, passed, consumed, or
+    /// dropped by reason; every packet that the XDP program redirected was received or counted by the kernel; no frame
+    /// was lost, every filter matched, nothing panicked, memory did not grow.
+    ///
+    /// Checks inside the engine run in debug builds only: run both.
+    Soak(soak::Options),
+}
+
+/// `--idle`
+#[derive(Clone, Copy, Debug, Default, ValueEnum)]
+enum Idle {
+    /// Spins for ever.
+    #[default]
+    Busy,
+    /// Spins a little, then sleeps until a packet comes.
+    Adaptive,
+    /// Sleeps at once.
+    Sleep,
+}
+
+impl Idle {
+    /// As the gateway's file calls it.
+    fn name(self) -> &'static str {
+        match self {
+            Idle::Busy => "busy",
+            Idle::Adaptive => "adaptive",
+            Idle::Sleep => "sleep",
+        }
+    }
+}
+
+fn main() -> ExitCode {
+    let command = Arguments::parse().command;
+    // What the gateway complains of; that it starts and stops is no news here.
+    tracing_subscriber::fmt().with_max_level(LevelFilter::WARN).with_writer(std::io::stderr).init();
+    match Lab::remove_on_signals().map_err(anyhow::Error::from).and_then(|()| run(&command)) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("tidegate-bench: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(command: &Command) -> anyhow::Result<bool> {
+    match command {
+        Command::Forward(options) => forward::run(options),
+        Command::Soak(options) => soak::run(options),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn passes(line: &str) -> bool {
+        let command = Arguments::try_parse_from(line.split(' ')).unwrap().command;
+        !Lab::allowed() || run(&command).unwrap()
+    }
+
+    #[test]
+    fn forward_loses_nothing() {
+        assert!(passes("tidegate-bench forward --seconds 0.3 --rounds 1 --filters 1,100 --idle adaptive --rate 20000"));
+    }
+
+    #[test]
+    fn soak_holds_for_some_seconds() {
+        assert!(passes("tidegate-bench soak --minutes 0.1 --seed 1 --rate 50000"));
+    }
+}
