@@ -140,7 +140,7 @@ impl Engine {
             error!("{e}; trying again");
             return false;
         }
-        self.rebuild = self.inner.watch_links(); // a worker closes the queue of a port that it finds gone
+        self.rebuild = false;
         true
     }
 
@@ -233,6 +233,10 @@ impl Inner {
             }
             info!(port = port.name, interface = port.interface, mode = ?hook.mode(), "gate attached");
             hooks[index] = Some(hook);
+            // Not gone any more, or new workers would give its queue up; and not up before they have one.
+            if let Some(state) = self.shared.ports.get(port_id(index)) {
+                state.set_link(LinkState::Down);
+            }
         }
         Ok(())
     }

@@ -25,7 +25,7 @@ pub enum Format {
 pub fn start(format: Format) {
     let filter = EnvFilter::try_from_env("TIDEGATE_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
     let journal = match format {
-        Format::Auto => std::env::var_os("JOURNAL_STREAM").is_some(),
+        Format::Auto => stderr_is_journal(),
         Format::Journal => true,
         Format::Text | Format::Json => false,
     };
@@ -39,4 +39,11 @@ pub fn start(format: Format) {
         }
     };
     Registry::default().with(layer.with_filter(filter)).init();
+}
+
+/// Whether systemd reads our stderr: `JOURNAL_STREAM` names its device and inode. That the variable is set is not
+/// enough, a shell that systemd started passes it on.
+fn stderr_is_journal() -> bool {
+    let Ok(named) = std::env::var("JOURNAL_STREAM") else { return false };
+    nix::sys::stat::fstat(std::io::stderr()).is_ok_and(|stat| named == format!("{}:{}", stat.st_dev, stat.st_ino))
 }

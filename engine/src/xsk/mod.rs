@@ -13,11 +13,12 @@
 //!
 //! # How many frames
 //!
-//! Each queue has a quota of half its share of the UMEM, `frames / (2 * queues)`: [`Rings::flush`] tops its receiving
-//! side (fill ring, driver, RX ring) up to the quota, and [`Rings::send`] lets its sending side (TX ring, driver,
-//! completion ring) grow up to the quota or `ring_size`, whichever is less. So a port that sends nothing any more
-//! can neither starve the fill rings nor overflow a completion ring. [`XskRings::frames`] gives every ring its full
-//! size.
+//! Each queue has a share of the UMEM, `frames / queues`, in three equal parts. Two are for receiving: [`Rings::flush`]
+//! tops the fill ring up until fill ring, driver and RX ring hold them. The fill ring has twice the entries of the RX
+//! ring, so it does not run dry before the RX ring is full, and a worker that is too slow is counted as just that. The
+//! third part is for sending: [`Rings::send`] lets TX ring, driver and completion ring hold it, or `ring_size` frames,
+//! whichever is less. So a port that sends nothing any more can neither starve the fill rings nor overflow a completion
+//! ring. [`XskRings::frames`] gives every ring its full size.
 
 mod endpoint; // Endpoint: a station of our own, for tests and benches
 mod error; // XskError: why the rings cannot be had, and what to do
@@ -62,7 +63,7 @@ pub struct RingsOptions {
     pub frames: u32,
     /// Back the UMEM with 2 MiB pages.
     pub huge_pages: bool,
-    /// Entries of each ring, a power of two.
+    /// Entries of each ring, a power of two; a fill ring has twice as many.
     pub ring_size: u32,
 }
 
@@ -131,15 +132,15 @@ impl XskRings {
         }
     }
 
-    /// Frames that give every ring of `queues` queues its full size: as many on the receiving as on the sending side.
+    /// Frames that give every ring of `queues` queues its full size: fill ring, RX ring, and what is being sent.
     pub fn frames(queues: u32, ring_size: u32) -> u32 {
-        2 * queues * ring_size
+        3 * queues * ring_size
     }
 
     fn open(options: &RingsOptions, queues: &[QueueOptions<'_>], bind: Bind) -> Result<XskRings, XskError> {
         let mut umem = Umem::new(options)?;
-        let quota = umem.frames() / (2 * u32::try_from(queues.len()).unwrap_or(u32::MAX).max(1));
-        if quota == 0 {
+        let part = umem.frames() / (3 * u32::try_from(queues.len()).unwrap_or(u32::MAX).max(1));
+        if part == 0 {
             return Err(XskError::Frames { frames: options.frames, queues: queues.len() });
         }
         let mut open: Vec<Option<Queue>> = Vec::new();
@@ -151,7 +152,7 @@ impl XskRings {
             if open.len() <= slot {
                 open.resize_with(slot + 1, || None);
             }
-            open[slot] = Some(Queue::bind(queue, options.ring_size, quota, bind, place == 0, &mut umem)?);
+            open[slot] = Some(Queue::bind(queue, options.ring_size, part, bind, place == 0, &mut umem)?);
         }
         let waker = EventFd::from_flags(EfdFlags::EFD_NONBLOCK | EfdFlags::EFD_CLOEXEC).map_err(io::Error::from);
         let mut rings = XskRings {

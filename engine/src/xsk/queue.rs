@@ -55,7 +55,7 @@ impl Queue {
     pub(super) fn bind(
         options: &QueueOptions<'_>,
         ring_size: u32,
-        quota: u32,
+        part: u32,
         bind: Bind,
         first: bool,
         umem: &mut Umem,
@@ -92,7 +92,7 @@ impl Queue {
         if zero_copy != (bind == Bind::ZeroCopy) {
             return Err(refused(io::ErrorKind::Unsupported.into()));
         }
-        let sending_max = quota.min(ring_size);
+        let sending_max = part.min(ring_size);
         Ok(Queue {
             interface: options.interface.to_owned(),
             id: options.queue,
@@ -103,7 +103,7 @@ impl Queue {
             unsent: Vec::with_capacity(sending_max as usize),
             receiving: Place::receiving(options.port),
             sending: Place::sending(options.port),
-            receiving_max: quota,
+            receiving_max: 2 * part,
             sending_max,
             ring_size,
             zero_copy,

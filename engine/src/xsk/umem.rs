@@ -36,10 +36,11 @@ impl Umem {
 
         let RingsOptions { chunk_size, huge_pages, ring_size, .. } = *options;
         let unfit = |_| XskError::Sizes { chunk_size, ring_size };
-        let ring = QueueSize::new(ring_size).map_err(|e| unfit(e.to_string()))?;
+        let entries = |count| QueueSize::new(count).map_err(|e| unfit(e.to_string()));
+        let (ring, fill) = (entries(ring_size)?, entries(2 * ring_size)?);
         let config = FrameSize::new(chunk_size).map_err(|e| unfit(e.to_string())).and_then(|size| {
             let mut config = UmemConfig::builder();
-            config.frame_size(size).fill_queue_size(ring).comp_queue_size(ring);
+            config.frame_size(size).fill_queue_size(fill).comp_queue_size(ring);
             config.build().map_err(|e| unfit(e.to_string()))
         })?;
         if chunk_size > 4096 {

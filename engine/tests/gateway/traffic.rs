@@ -136,7 +136,7 @@ fn queues_without_a_worker_are_refused_with_the_remedy() {
 #[test]
 fn a_flood_keeps_the_equation_and_loses_nothing_unexplained() {
     let Some(site) = Site::new(&["a", "b"]) else { return };
-    let gateway = site.start(&wire("[workers]\nring_size = 64\n"));
+    let gateway = site.start(&wire("[workers]\nring_size = 64\nburst = 32\n"));
     let (mut a, mut b) = (site.station("a"), site.station("b"));
     let frames = udps(9, 64);
     let (mut sent, mut arrived) = (0, 0);
@@ -156,6 +156,8 @@ fn a_flood_keeps_the_equation_and_loses_nothing_unexplained() {
     let status = gateway.until("what the gate redirected is received or counted by the kernel", explained);
     balanced(&status);
     assert!(sent > 10_000 && arrived > 1000, "sent {sent}, arrived {arrived}");
+    let totals = &port(&status, "a").totals;
+    assert_eq!(totals.kernel_rx_dropped, 0, "the fill ring never starves while frames are free: {totals:?}");
     assert!(arrived <= port(&status, "b").totals.tx_packets);
     gateway.stop();
 }
