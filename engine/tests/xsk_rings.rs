@@ -427,6 +427,18 @@ fn a_worker_that_does_not_receive_costs_its_own_port_only() {
 }
 
 #[test]
+fn a_child_process_does_not_hold_the_queues() {
+    let Some(bed) = Bed::new(1) else { return };
+    let rings = bed.rings(RINGS, 0, ZeroCopy::Never).unwrap();
+    let mut child = std::process::Command::new("sleep").arg("30").spawn().unwrap();
+    drop(rings);
+    let again = bed.rings(RINGS, 0, ZeroCopy::Never);
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert!(again.is_ok(), "{again:?}");
+}
+
+#[test]
 fn few_frames_are_shared_by_all_sides() {
     let Some(bed) = Bed::new(1) else { return };
     let (mut rings, _gates) = bed.gateway(RingsOptions { frames: 96, ..RINGS });

@@ -5,6 +5,7 @@ use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
+use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 use xsk_rs::config::{BindFlags, Interface, LibxdpFlags, QueueSize, SocketConfig};
 use xsk_rs::{CompQueue, FillQueue, FrameDesc, RxQueue, Socket, TxQueue};
 
@@ -86,6 +87,9 @@ impl Queue {
                 },
             }
         };
+        // libxdp opens sockets that children inherit, and a queue is taken for as long as a child holds its socket.
+        // SAFETY: the descriptor is that of the socket, which is open.
+        let _ = fcntl(unsafe { BorrowedFd::borrow_raw(rx.fd().as_raw_fd()) }, FcntlArg::F_SETFD(FdFlag::FD_CLOEXEC));
         // Rings of their own come with the first socket of a UMEM on a queue.
         let (fill, completion) = rings.ok_or_else(|| refused(io::Error::from_raw_os_error(libc::EBUSY)))?;
         let zero_copy = zero_copy(rx.fd().as_raw_fd()).map_err(refused)?;
