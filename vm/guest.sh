@@ -4,6 +4,7 @@
 #   vm/guest.sh setup             QEMU, a kernel, an initramfs, the frame generator: from Debian, kept in a cache
 #   vm/guest.sh test NIC BINARY   boots with two ports of NIC (virtio or igb), runs vm/job.sh with the binary, and
 #                                 ends with its status
+#   vm/guest.sh tc BINARY         the same with vm/tc-job.sh: a kernel that has all of tc, beside ours
 #
 # The cache is $VM_DIR, by default ~/.cache/tidegate-vm. No interface of the machine is made or touched.
 set -euo pipefail
@@ -11,7 +12,8 @@ cd "$(dirname "${BASH_SOURCE[0]}")"
 cache=${VM_DIR:-${XDG_CACHE_HOME:-${HOME:-$PWD/../target}/.cache}/tidegate-vm}
 
 # What the job needs beyond the kernel itself; what they depend on is found out.
-modules=(9pnet_virtio 9p overlay virtio_net igb veth xsk_diag tun sch_ingress cls_bpf)
+modules=(9pnet_virtio 9p overlay virtio_net igb veth xsk_diag tun sch_ingress cls_bpf
+  cls_flower cls_matchall cls_u32 cls_fw act_gact act_mirred act_police)
 
 die() { echo "vm: $*" >&2; exit 1; }
 
@@ -133,11 +135,11 @@ add_module() {
 }
 
 run_test() {
-  local nic=$1 binary asked=1 status
-  binary=$(realpath "$2")
+  local nic=$1 job=$2 binary asked=1 status
+  binary=$(realpath "$3")
   folder=$(mktemp -d /tmp/tidegate-vm.XXXXXX) # short: paths of UNIX sockets are
   trap 'kill "${qemu:-}" 2>/dev/null || true; rm -rf "$folder"' EXIT
-  { printf 'nic=%s\nbinary=%q\n' "$nic" "$binary"; cat job.sh; } >"$folder/job.sh"
+  { printf 'nic=%s\nbinary=%q\n' "$nic" "$binary"; cat "$job"; } >"$folder/job.sh"
   echo "vm: $nic"
   boot "$nic" </dev/null > >(tr -d '\r' | sed -u 's/\x1b\[[0-9;?]*[A-Za-z]//g; s/\x1bc//g') & qemu=$!
   # What the job asks for, one numbered file each: see `host` in job.sh.
@@ -184,11 +186,12 @@ boot() {
       -netdev "dgram,id=n$port,local.type=unix,local.path=$folder/p$port.guest,remote.type=unix,remote.path=$folder/p$port.host"
       -device "$device")
   done
-  exec timeout --foreground -k 5 "${VM_SECONDS:-240}" qemu-system-x86_64 "${arguments[@]}"
+  exec timeout --foreground -k 5 "${VM_SECONDS:-600}" qemu-system-x86_64 "${arguments[@]}"
 }
 
 case ${1:-} in
   setup) setup ;;
-  test) run_test "${@:2}" ;;
-  *) sed -n '2,9p' "$0" >&2; exit 64 ;;
+  test) run_test "$2" job.sh "$3" ;;
+  tc) run_test virtio tc-job.sh "$2" ;;
+  *) sed -n '2,10p' "$0" >&2; exit 64 ;;
 esac

@@ -1,6 +1,7 @@
 //! What others on the machine take from a measurement.
 
 use std::fs;
+use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
@@ -14,12 +15,20 @@ pub(crate) fn waited(name: &str) -> Result<Duration> {
         let folder = thread?.path();
         // A thread may end while the folder is read.
         if fs::read_to_string(folder.join("comm")).is_ok_and(|comm| comm.trim_end() == name) {
-            let schedstat = fs::read_to_string(folder.join("schedstat"))?;
-            let waited = schedstat.split(' ').nth(1).and_then(|ns| ns.parse().ok());
-            return waited.map(Duration::from_nanos).with_context(|| format!("schedstat: {schedstat}"));
+            return waited_by(&folder);
         }
     }
     anyhow::bail!("no thread is called {name}")
+}
+
+/// The same of the thread or single-threaded process that has this folder in `/proc`.
+///
+/// # Errors
+/// If there is none, or no account.
+pub(crate) fn waited_by(folder: &Path) -> Result<Duration> {
+    let schedstat = fs::read_to_string(folder.join("schedstat"))?;
+    let waited = schedstat.split(' ').nth(1).and_then(|ns| ns.parse().ok());
+    waited.map(Duration::from_nanos).with_context(|| format!("schedstat: {schedstat}"))
 }
 
 #[cfg(test)]

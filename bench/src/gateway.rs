@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use nix::sched::{CloneFlags, setns};
+use tidegate_classifiers::plane::Plane;
 use tidegate_config::Config;
 use tidegate_engine::control::{self, Reply, Request};
 use tidegate_engine::cpu;
@@ -24,6 +25,7 @@ const TICK: Duration = Duration::from_millis(50);
 #[derive(Debug)]
 pub(crate) struct Gateway {
     socket: PathBuf,
+    plane: Arc<Plane>,
     stop: Arc<AtomicBool>,
     thread: JoinHandle<Result<bool>>,
 }
@@ -46,7 +48,7 @@ impl Gateway {
             setns(File::open(path)?, CloneFlags::CLONE_NEWNET)?;
             cpu::pin(core)?;
             let mut engine = Engine::start(config)?;
-            ready.send(())?;
+            ready.send(Arc::clone(engine.plane()))?;
             while !flag.load(Ordering::Acquire) {
                 engine.tick();
                 thread::sleep(TICK);
@@ -54,10 +56,9 @@ impl Gateway {
             Ok(engine.stop())
         };
         let thread = thread::Builder::new().name("engine".into()).spawn(run)?;
-        let gateway = Gateway { socket, stop, thread };
         match started.recv() {
-            Ok(()) => Ok(gateway),
-            Err(_) => gateway.stop().and_then(|_| bail!("the gateway did not start")),
+            Ok(plane) => Ok(Gateway { socket, plane, stop, thread }),
+            Err(_) => join(thread).and_then(|_| bail!("the gateway did not start")),
         }
     }
 
@@ -78,8 +79,17 @@ impl Gateway {
     /// If it panicked.
     pub(crate) fn stop(self) -> Result<bool> {
         self.stop.store(true, Ordering::Release);
-        self.thread.join().unwrap_or_else(|_| bail!("it panicked")).context("gateway")
+        join(self.thread)
     }
+
+    /// Its control plane.
+    pub(crate) fn plane(&self) -> &Arc<Plane> {
+        &self.plane
+    }
+}
+
+fn join(thread: JoinHandle<Result<bool>>) -> Result<bool> {
+    thread.join().unwrap_or_else(|_| bail!("it panicked")).context("gateway")
 }
 
 /// Checks `text` as the gateway's own file, by the path that a person's file takes. Environment variables do not count.

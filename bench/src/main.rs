@@ -6,17 +6,27 @@ mod disturbance; // what others on the machine take from a measurement
 mod forward; // `forward`: bare forwarder and gateway in turn
 mod gateway; // the gateway under test, in this process
 mod generator; // packets as fast as a core makes them
+mod half_load; // `update`: what packets notice of a storm
 mod packets; // random packets for `soak`
 mod report; // what `forward` found
 mod sink; // counts what arrives
 mod soak; // `soak`: random packets, then the accounts
+mod storm; // threads that add and delete filters
+mod tc; // the kernel's own classifier, to compare with
 mod topology; // namespaces and veth pairs
+mod update; // `update`: how fast filters come and go
+mod update_report; // what `update` found
 
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand, ValueEnum};
+use mimalloc::MiMalloc;
 use tidegate_engine::lab::Lab;
 use tracing_subscriber::filter::LevelFilter;
+
+/// As the gateway has it.
+#[global_allocator]
+static ALLOCATOR: MiMalloc = MiMalloc;
 
 /// Measures the Tidegate gateway, and wears it out.
 ///
@@ -50,6 +60,11 @@ enum Command {
     ///
     /// Checks inside the engine run in debug builds only: run both.
     Soak(soak::Options),
+    /// How fast filters are added and deleted where 100,000 are present, by one thread and by two, beside the kernel's own
+    /// classifier; what a filter takes of memory; and what packets at half load notice of a storm of updates.
+    ///
+    /// Every figure is printed with its target.
+    Update(update::Options),
 }
 
 /// `--idle`
@@ -93,6 +108,7 @@ fn run(command: &Command) -> anyhow::Result<bool> {
     match command {
         Command::Forward(options) => forward::run(options),
         Command::Soak(options) => soak::run(options),
+        Command::Update(options) => update::run(options),
     }
 }
 
@@ -113,5 +129,10 @@ mod tests {
     #[test]
     fn soak_holds_for_some_seconds() {
         assert!(passes("tidegate-bench soak --minutes 0.1 --seed 1 --rate 50000"));
+    }
+
+    #[test]
+    fn update_measures_everything() {
+        assert!(passes("tidegate-bench update --rounds 1 --seconds 0.1 --present 1000"));
     }
 }

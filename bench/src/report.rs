@@ -242,7 +242,7 @@ impl Variant {
 
 impl Summary {
     /// The mean of the two in the middle if their number is even; all 0 if there are none.
-    fn of(values: impl Iterator<Item = f64>) -> Summary {
+    pub(crate) fn of(values: impl Iterator<Item = f64>) -> Summary {
         let mut sorted: Vec<f64> = values.collect();
         sorted.sort_by(f64::total_cmp);
         let middle = sorted.len() / 2;

@@ -1,12 +1,18 @@
-//! Chain: protos in order of priority, published to workers.
+//! Chain: life cycle, and the proto list that workers read.
 
 use std::fmt;
-use std::sync::Arc;
+use std::ops::ControlFlow;
 
-use arc_swap::{ArcSwap, Guard};
-
-use crate::error::RequestError;
-use crate::proto::Proto;
+use crate::block::{Core, Template};
+use crate::error::{Refusal, RequestError};
+use crate::inject::Point;
+use crate::kind::View;
+use crate::live::Token;
+use crate::proto::{Proto, ProtoRef};
+use crate::reap::Garbage;
+use crate::request::Cx;
+use crate::sync::{Arc, AtomicBool, Loaded, Lock, Locked, Ordering, Published, class};
+use crate::tree::{Keyed, Tree};
 
 /// Automatic priorities come from the upper half of tc's 16 bits, and the first one is this [PR-1].
 const AUTOMATIC_FIRST: u32 = 0xc000;
@@ -14,30 +20,165 @@ const AUTOMATIC_MIN: u32 = 0x8000;
 const AUTOMATIC_MAX: u32 = 0xffff;
 
 /// A numbered list of protos. A worker enters at chain 0 and gets to the others by `goto`.
-pub struct Chain {
+///
+/// Its life-time fields (`refcnt`, `action_refcnt`, `explicitly_created`, template) are kept by the block, under the
+/// block's lock; see [`crate::block`]. Here are the proto list, under the chain's own lock, and what never changes.
+pub(crate) struct Chain {
+    core: Arc<Core>,
     index: u32,
-    protos: ArcSwap<ProtoList>,
+    /// Identity: no other chain of the block ever has it.
+    id: u64,
+    protos: Arc<Protos>,
+    /// Set by a flush, under the chain's lock; cleared under the block's lock when nobody who could insert a proto holds a
+    /// reference any more [CH-10], [CH-11].
+    flushing: AtomicBool,
+    /// Clients see the chain: it was asked for, or a filter was committed. Not so a chain that only gotos hold, or a request
+    /// that may yet fail [NT-6]. Written under the block's lock.
+    announced: AtomicBool,
+    /// The block keeps a template for the chain. Written under the block's lock.
+    templated: AtomicBool,
+    _live: Token,
 }
 
+/// The proto list of a chain: what workers read, and the lock that those take who change it.
+#[derive(Debug)]
+pub(crate) struct Protos {
+    published: Published<ProtoList>,
+    /// `chain.filter_lock`.
+    lock: Lock<(), { class::CHAIN }>,
+}
+
+/// The protos of a chain at one moment, in ascending order of priority, no two alike [TP-1].
+#[derive(Clone, Debug, Default)]
+pub struct ProtoList {
+    entries: Tree<Entry>,
+}
+
+/// A proto in a list, with what its filters were at that moment.
+#[derive(Clone, Debug)]
+pub(crate) struct Entry {
+    pub(crate) proto: Arc<Proto>,
+    pub(crate) view: View,
+}
+
+/// The chain's lock, held: proof for whoever changes the list [LK-4].
+pub(crate) struct ChainGuard<'a> {
+    chain: &'a Chain,
+    _lock: Locked<'a, (), { class::CHAIN }>,
+}
+
+/// A reference on a chain by a request or a proto: counted in `refcnt`, given back when dropped. It is moved into the
+/// proto that a request creates, and then it is the proto's [TP-6], [IM-4].
+#[derive(Debug)]
+pub(crate) struct ChainRef(Arc<Chain>);
+
+/// A reference on a chain by a goto action: counted in `refcnt` and `action_refcnt`, given back when dropped [OBJ-4].
+#[derive(Debug)]
+pub(crate) struct Pin(Arc<Chain>);
+
 impl Chain {
-    pub(crate) fn new(index: u32) -> Chain {
-        Chain { index, protos: ArcSwap::default() }
+    pub(crate) fn new(core: &Arc<Core>, index: u32, id: u64, protos: Arc<Protos>) -> Arc<Chain> {
+        let (core, _live) = (Arc::clone(core), core.plane().count(crate::live::Class::Chain));
+        let no = || AtomicBool::new(false);
+        Arc::new(Chain { core, index, id, protos, flushing: no(), announced: no(), templated: no(), _live })
     }
 
-    /// Number within the block.
-    pub fn index(&self) -> u32 {
+    pub(crate) fn index(&self) -> u32 {
         self.index
     }
 
-    /// The list as it is now. It never changes; a later request publishes another one [DV-7].
-    #[inline]
-    pub fn protos(&self) -> Guard<Arc<ProtoList>> {
-        self.protos.load()
+    pub(crate) fn id(&self) -> u64 {
+        self.id
     }
 
-    /// Makes `list` what the next load finds.
-    pub(crate) fn publish(&self, list: ProtoList) {
-        self.protos.store(Arc::new(list));
+    pub(crate) fn core(&self) -> &Arc<Core> {
+        &self.core
+    }
+
+    /// What workers read.
+    pub(crate) fn protos(&self) -> &Arc<Protos> {
+        &self.protos
+    }
+
+    pub(crate) fn lock(&self) -> ChainGuard<'_> {
+        ChainGuard { chain: self, _lock: self.protos.lock.lock() }
+    }
+
+    /// The proto with `priority`, found without the lock: it was listed a moment ago, and is not being destroyed [TP-2].
+    pub(crate) fn find<'c>(&self, priority: u32, cx: &'c Cx<'c>) -> Option<ProtoRef<'c>> {
+        ProtoRef::try_take(&self.protos.load().get(priority)?.proto, cx)
+    }
+
+    pub(crate) fn is_flushing(&self) -> bool {
+        self.flushing.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn is_announced(&self) -> bool {
+        self.announced.load(Ordering::Acquire)
+    }
+
+    /// Only by the block, under its lock. Returns what it was.
+    pub(crate) fn set_announced(&self, announced: bool) -> bool {
+        self.announced.swap(announced, Ordering::AcqRel)
+    }
+
+    pub(crate) fn is_templated(&self) -> bool {
+        self.templated.load(Ordering::Acquire)
+    }
+
+    /// Only by the block, under its lock.
+    pub(crate) fn set_templated(&self, templated: bool) {
+        self.templated.store(templated, Ordering::Release);
+    }
+
+    /// Only by the block, under its lock, when nobody is left who could insert a proto [CH-11].
+    pub(crate) fn end_flush(&self) {
+        self.flushing.store(false, Ordering::Release);
+    }
+
+    /// Removes all protos with their filters [CH-8]. Each is marked, so that who is about to add a filter to it tries again
+    /// [CH-9], and told to subscribers before the list is emptied [NT-3].
+    pub(crate) fn flush(&self, cx: &Cx<'_>, loud: bool) {
+        let mut guard = self.lock();
+        let protos = guard.all();
+        for proto in &protos {
+            proto.set_dying();
+            proto.kind().retire();
+            if loud {
+                proto.tell_deleted(cx); // when nothing more can happen to its filters [NT-5]
+            }
+        }
+        self.flushing.store(true, Ordering::Release);
+        guard.publish(ProtoList::default());
+        drop(guard);
+        for proto in protos {
+            drop(ProtoRef::of_list(proto, cx)); // never under the lock [LK-6]
+        }
+    }
+
+    /// Takes `proto` out if it is still listed and has no filter, and none that is being built [TP-15]. Returns whether it
+    /// did.
+    pub(crate) fn remove_if_empty(&self, cx: &Cx<'_>, proto: &Arc<Proto>) -> bool {
+        let mut guard = self.lock();
+        if !guard.lists(proto) || !proto.kind().retire_if_empty() {
+            return false;
+        }
+        guard.unlink(proto);
+        drop(guard);
+        drop(ProtoRef::of_list(Arc::clone(proto), cx));
+        true
+    }
+
+    /// Publishes what the filters of `proto` are now, if it is listed and that has not been done yet.
+    pub(crate) fn refresh(&self, proto: &Arc<Proto>) {
+        let mut guard = self.lock();
+        if guard.lists(proto)
+            && let Some(view) = proto.kind().publish()
+        {
+            let entry = Entry { proto: Arc::clone(proto), view };
+            let list = ProtoList { entries: guard.load().entries.with(entry) };
+            guard.publish(list);
+        }
     }
 }
 
@@ -48,54 +189,169 @@ impl fmt::Debug for Chain {
     }
 }
 
-/// The protos of a chain at one moment, in ascending order of priority, no two alike [TP-1].
-#[derive(Clone, Debug, Default)]
-pub struct ProtoList {
-    protos: Vec<Proto>,
+impl Protos {
+    pub(crate) fn new() -> Arc<Protos> {
+        Arc::new(Protos { published: Published::new(ProtoList::default()), lock: Lock::default() })
+    }
+
+    /// The list as it is now. It never changes; a later request publishes another one [DV-7].
+    #[inline]
+    pub(crate) fn load(&self) -> Loaded<ProtoList> {
+        self.published.load()
+    }
+
+    pub(crate) fn lock(&self) -> Locked<'_, (), { class::CHAIN }> {
+        self.lock.lock()
+    }
+}
+
+impl ChainGuard<'_> {
+    fn load(&self) -> Loaded<ProtoList> {
+        self.chain.protos.load()
+    }
+
+    /// The proto with `priority` [TP-2].
+    pub(crate) fn find(&self, priority: u32) -> Option<Arc<Proto>> {
+        self.load().get(priority).map(|entry| Arc::clone(&entry.proto))
+    }
+
+    /// The first proto with `priority` or a higher one [WK-8].
+    pub(crate) fn at_or_after(&self, priority: u64) -> Option<Arc<Proto>> {
+        self.load().entries.at_or_after(priority).map(|entry| Arc::clone(&entry.proto))
+    }
+
+    /// All protos in order.
+    pub(crate) fn all(&self) -> Vec<Arc<Proto>> {
+        let mut all = Vec::new();
+        let _ = self.load().try_for_each(|entry| {
+            all.push(Arc::clone(&entry.proto));
+            ControlFlow::<()>::Continue(())
+        });
+        all
+    }
+
+    /// Whether this very proto is listed.
+    pub(crate) fn lists(&self, proto: &Arc<Proto>) -> bool {
+        self.load().get(proto.priority()).is_some_and(|entry| Arc::ptr_eq(&entry.proto, proto))
+    }
+
+    /// Lists `proto`, whose priority is free; the list's reference on it is taken by the caller.
+    pub(crate) fn link(&mut self, proto: &Arc<Proto>) {
+        let entry = Entry { proto: Arc::clone(proto), view: View::Nothing };
+        let list = ProtoList { entries: self.load().entries.with(entry) };
+        self.publish(list);
+    }
+
+    /// Takes `proto` out and registers it as being destroyed [TP-14]. The list's reference is given back by the caller,
+    /// after unlocking.
+    pub(crate) fn unlink(&mut self, proto: &Proto) {
+        proto.set_dying();
+        let list = ProtoList { entries: self.load().entries.without(proto.priority().into()) };
+        self.publish(list);
+    }
+
+    /// The priority of a filter that asks for an automatic one: before the earlier ones, so later filters match first.
+    /// Priorities beyond 16 bits, which tc does not have, are left out of it.
+    pub(crate) fn automatic_priority(&self) -> Result<u32, RequestError> {
+        match self.load().entries.at_or_after(AUTOMATIC_MIN.into()).map(|entry| entry.proto.priority()) {
+            Some(AUTOMATIC_MIN) => Err(RequestError::NoSpace("automatic priority")), // [PR-2], [ER-7]
+            Some(priority) if priority <= AUTOMATIC_MAX => Ok(priority - 1),
+            _ => Ok(AUTOMATIC_FIRST),
+        }
+    }
+
+    fn publish(&mut self, list: ProtoList) {
+        let list = Arc::new(list);
+        let core = &self.chain.core;
+        let old = self.chain.protos.published.swap(Arc::clone(&list));
+        if self.chain.index == 0 && !same_head(&old, &list) {
+            let _ = core.plane().at(Point::HeadChange);
+            core.head_changed(&list); // serialised by this lock [HC-2]
+        }
+        core.plane().reaper().push([Garbage::List(old)]);
+    }
+}
+
+/// Whether both begin with the same proto, or are both empty [HC-1].
+fn same_head(a: &ProtoList, b: &ProtoList) -> bool {
+    let head = |list: &ProtoList| list.entries.at_or_after(0).map(|entry| Arc::as_ptr(&entry.proto));
+    head(a) == head(b)
 }
 
 impl ProtoList {
     /// Whether there is nothing to ask: every packet passes.
     #[inline]
     pub fn is_empty(&self) -> bool {
-        self.protos.is_empty()
+        self.entries.is_empty()
     }
 
-    /// In the order in which packets are put to them.
+    /// Puts the protos to `f` in the order in which packets are put to them, until it breaks.
     #[inline]
-    pub(crate) fn iter(&self) -> std::slice::Iter<'_, Proto> {
-        self.protos.iter()
+    pub(crate) fn try_for_each<B>(&self, f: impl FnMut(&Entry) -> ControlFlow<B>) -> ControlFlow<B> {
+        self.entries.try_for_each(f)
     }
 
     /// The proto with `priority`.
-    pub(crate) fn get(&self, priority: u32) -> Option<&Proto> {
-        Some(&self.protos[self.search(priority).ok()?])
+    pub(crate) fn get(&self, priority: u32) -> Option<&Entry> {
+        self.entries.get(priority.into())
     }
 
-    /// A copy with `proto` in the place of its priority; without that priority, if `proto` is empty.
-    pub(crate) fn with(&self, proto: Proto) -> ProtoList {
-        let mut protos = self.protos.clone();
-        match (self.search(proto.priority()), proto.is_empty()) {
-            (Ok(at), false) => protos[at] = proto,
-            (Ok(at), true) => drop(protos.remove(at)),
-            (Err(at), false) => protos.insert(at, proto),
-            (Err(_), true) => {}
-        }
-        ProtoList { protos }
+    /// Priority of the first proto: what a head-change subscriber wants to know; nothing if there is none.
+    pub fn first_priority(&self) -> Option<u32> {
+        self.entries.at_or_after(0).map(|entry| entry.proto.priority())
+    }
+}
+
+impl Keyed for Entry {
+    #[inline]
+    fn key(&self) -> u64 {
+        self.proto.priority().into()
+    }
+}
+
+impl ChainRef {
+    /// Only by the block, which has counted it.
+    pub(crate) fn counted(chain: Arc<Chain>) -> ChainRef {
+        ChainRef(chain)
     }
 
-    /// The priority of a filter that asks for an automatic one: before the earlier ones, so later filters match
-    /// first. Priorities beyond 16 bits, which tc does not have, are left out of it.
-    pub(crate) fn automatic_priority(&self) -> Result<u32, RequestError> {
-        let (Ok(first) | Err(first)) = self.search(AUTOMATIC_MIN);
-        match self.protos.get(first).map(Proto::priority) {
-            Some(AUTOMATIC_MIN) => Err(RequestError::NoSpace("automatic priority")), // [PR-2]
-            Some(priority) if priority <= AUTOMATIC_MAX => Ok(priority - 1),
-            _ => Ok(AUTOMATIC_FIRST),
-        }
+    pub(crate) fn chain(&self) -> &Arc<Chain> {
+        &self.0
     }
 
-    fn search(&self, priority: u32) -> Result<usize, usize> {
-        self.protos.binary_search_by_key(&priority, Proto::priority)
+    /// Makes the chain visible to clients if it is not yet; `Again` if its template is not the one that was looked at.
+    pub(crate) fn announce(chain: &Arc<Chain>, template: Option<&Arc<Template>>) -> Result<(), Refusal> {
+        chain.core.announce(chain, template)
+    }
+}
+
+impl std::ops::Deref for ChainRef {
+    type Target = Arc<Chain>;
+
+    fn deref(&self) -> &Arc<Chain> {
+        &self.0
+    }
+}
+
+impl Drop for ChainRef {
+    fn drop(&mut self) {
+        self.0.core.put(&self.0);
+    }
+}
+
+impl Pin {
+    /// Only by the block, which has counted it.
+    pub(crate) fn counted(chain: Arc<Chain>) -> Pin {
+        Pin(chain)
+    }
+
+    pub(crate) fn protos(&self) -> &Arc<Protos> {
+        self.0.protos()
+    }
+}
+
+impl Drop for Pin {
+    fn drop(&mut self) {
+        self.0.core.unpin(&self.0);
     }
 }

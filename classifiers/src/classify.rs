@@ -1,10 +1,14 @@
 //! The data path: the one loop over chains and protos.
 
+use std::ops::ControlFlow;
+
 use crate::action::Outcome;
 use crate::block::Block;
 use crate::chain::ProtoList;
 use crate::packet::Packet;
 use crate::port::{Egress, WorkerId};
+use crate::request::ETH_P_ALL;
+use crate::sync::Loaded;
 use crate::verdict::{DropReason, Verdict};
 
 /// Restarts by `goto` and `reclassify` that one packet may cause [DP-8].
@@ -23,6 +27,13 @@ pub struct Context<'a, E: Egress> {
     pub egress: &'a mut E,
 }
 
+/// The way of one packet through the lists.
+pub(crate) struct Walk<'a, 'c, E: Egress> {
+    cx: &'a mut Context<'c, E>,
+    /// Where a goto leads: kept alive here while it is walked.
+    pub(crate) target: Option<Loaded<ProtoList>>,
+}
+
 impl Block {
     /// Walks the protos of `head`, which the worker loaded with [`Block::head`] for the burst, until a filter decides
     /// about `packet`. No filter does: the packet passes [DP-12].
@@ -31,34 +42,60 @@ impl Block {
     /// If `cx.worker` is not one of the workers this block was made for.
     #[inline]
     pub fn classify<E: Egress>(&self, head: &ProtoList, packet: &Packet, cx: &mut Context<'_, E>) -> Verdict {
-        let mut restarts = 0;
-        let mut list = head;
-        let mut target; // keeps a goto's list alive while it is walked
-        'list: loop {
-            for proto in list.iter() {
-                if !proto.sees(packet.protocol()) {
-                    continue; // [DP-3]
+        let mut walk = Walk { cx, target: None };
+        let mut outcome = walk.list(head, packet);
+        for _ in 0..RESTARTS_MAX {
+            match outcome {
+                Outcome::Continue => return Verdict::Pass, // [DP-12], and an empty chain [DP-9]
+                Outcome::Final(verdict) => return verdict,
+                Outcome::Reclassify => outcome = walk.list(head, packet), // [DP-6]
+                Outcome::Goto => {
+                    let target = walk.target.take();
+                    outcome = target.map_or(Outcome::Continue, |list| walk.list(&list, packet)); // [DP-7]
                 }
-                let goto = match proto.classify(packet, cx) {
-                    Outcome::Continue => continue, // [DP-5]
-                    Outcome::Final(verdict) => return verdict,
-                    Outcome::Reclassify => None,
-                    Outcome::Goto(chain) => Some(chain),
-                };
-                if restarts == RESTARTS_MAX {
-                    return Verdict::Drop(DropReason::ReclassifyLoop); // [DP-8]
-                }
-                restarts += 1;
-                list = match goto {
-                    None => head, // [DP-6]
-                    Some(chain) => {
-                        target = chain.protos(); // as it is now [DP-7]
-                        &target
-                    }
-                };
-                continue 'list;
             }
-            return Verdict::Pass; // [DP-12], and an empty chain [DP-9]
         }
+        match outcome {
+            Outcome::Continue => Verdict::Pass,
+            Outcome::Final(verdict) => verdict,
+            Outcome::Reclassify | Outcome::Goto => Verdict::Drop(DropReason::ReclassifyLoop), // [DP-8]
+        }
+    }
+}
+
+impl<E: Egress> Walk<'_, '_, E> {
+    /// What the first proto that decides says; `Continue` if none does.
+    #[inline]
+    fn list(&mut self, list: &ProtoList, packet: &Packet) -> Outcome {
+        let protocol = packet.protocol();
+        let decided = list.try_for_each(|entry| {
+            if entry.proto.protocol() != protocol && entry.proto.protocol() != ETH_P_ALL {
+                return ControlFlow::Continue(()); // [DP-3]
+            }
+            match entry.view.classify(packet, self) {
+                Outcome::Continue => ControlFlow::Continue(()), // [DP-5]
+                outcome => ControlFlow::Break(outcome),
+            }
+        });
+        match decided {
+            ControlFlow::Break(outcome) => outcome,
+            ControlFlow::Continue(()) => Outcome::Continue,
+        }
+    }
+}
+
+impl<'c, E: Egress> std::ops::Deref for Walk<'_, 'c, E> {
+    type Target = Context<'c, E>;
+
+    #[inline]
+    fn deref(&self) -> &Context<'c, E> {
+        self.cx
+    }
+}
+
+impl<E: Egress> std::ops::DerefMut for Walk<'_, '_, E> {
+    #[inline]
+    fn deref_mut(&mut self) -> &mut Self::Target {
+        self.cx
     }
 }

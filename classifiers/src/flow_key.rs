@@ -108,6 +108,11 @@ impl FlowKey {
         &self.words
     }
 
+    /// Sets a whole word.
+    pub(crate) fn set_word(&mut self, word: usize, value: u64) {
+        self.words[word] = value;
+    }
+
     /// The value of `field`.
     #[inline]
     pub fn get(&self, field: Field) -> u64 {

@@ -1,14 +1,15 @@
 //! Rules and packets: what a frame is, what filters say about it, and which verdict follows.
 //!
 //! The crate follows the Linux `tc` model. A [`Block`](block::Block) owns chains, a chain holds protos in order of
-//! priority, a proto holds filters of one kind, a filter ends in a list of actions. Nothing here does I/O, starts a
-//! thread or reads a clock: time and the outside world are arguments.
+//! priority, a proto holds filters of one kind, a filter ends in a list of actions. Nothing here does I/O or starts a
+//! thread; for packets, time and the outside world are arguments.
 //!
 //! ```
 //! use tidegate_classifiers::{block::Block, classify::Context, flow_key, packet::Packet, port::*, request::*, verdict::*};
 //!
 //! struct NoPorts; // where copies would go
 //! impl Egress for NoPorts {
+//!     fn frame(&self) -> &[u8] { &[] }
 //!     fn ready(&self, _: PortId) -> bool { false }
 //!     fn mirror(&mut self, _: PortId) -> bool { false }
 //! }
@@ -33,21 +34,32 @@
 //! assert_eq!(dump(&block)[0].hits.packets, 1);
 //! # Ok::<(), tidegate_classifiers::error::RequestError>(())
 //! ```
+#![recursion_limit = "256"] // rustdoc looks through all types to see whether they are Send: blocks, filters and plane know each other
 #![deny(unsafe_code)]
 
-pub mod action; // what a match does: gact, mirred
-pub mod block; // Block: chains bound to a port's hook
-pub mod chain; // Chain: protos in order of priority, published to workers
+pub(crate) mod action; // what a match does: gact, mirred; actions by index
+pub mod block; // Block: chains bound to hooks, and the life of the chains
+pub mod chain; // Chain: life cycle, and the proto list that workers read
 pub mod classify; // the data path: the one loop over chains and protos
 pub mod counters; // hits per filter and action, one slot a worker
 pub mod error; // why a request was refused
-pub mod filter; // Filter: one rule with a handle
+pub mod event; // what changed, to any number of subscribers
+pub(crate) mod filter; // Filter: one rule with a handle
 pub mod flow_key; // FlowKey: the fields filters match on
-pub mod kind; // classifier kinds: flower, matchall
+pub(crate) mod handle; // Handles: numbers given out, the lowest free one first
+pub(crate) mod index; // what tables for packets are made of
+pub mod inject; // where a test can stop a request
+pub(crate) mod kind; // classifier kinds: flower, matchall, fw, u32
+pub mod live; // objects in memory, by type
 pub mod packet; // Packet: what one parse of a frame found
+pub(crate) mod pages; // Pages: values by number, packed
+pub mod plane; // Plane: what the blocks of one engine share; bindings
 pub mod port; // PortId, WorkerId, and Egress: what actions may do to the world
-pub mod proto; // Proto: priority, protocol, kind
-pub mod request; // new, delete, dump: what the control plane may ask
+pub(crate) mod proto; // Proto: priority, protocol, kind
+pub mod reap; // the queue of deferred destruction
+pub mod request; // new, delete, get, flush, dump: what the control plane may ask
+pub mod sync; // locks, their order, and published values; std or shuttle
+pub(crate) mod tree; // Tree: an ordered set whose updates copy one chunk
 pub mod verdict; // Verdict, Control, DropReason
 pub mod wire; // headers: fields, accessors, one length check each
 

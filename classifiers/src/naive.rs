@@ -89,13 +89,13 @@ impl<'a> Naive<'a> {
         let group = |i: usize| match &self.filters[i].kind {
             KindSpec::Flower(flower) => proto.iter().position(|&j| match &self.filters[j].kind {
                 KindSpec::Flower(other) => look_alike(flower, other, self.filters[i].protocol),
-                KindSpec::Matchall => false,
+                _ => false,
             }),
-            KindSpec::Matchall => None,
+            _ => None,
         };
         let matching = proto.iter().copied().filter(|&i| match &self.filters[i].kind {
             KindSpec::Flower(flower) => matches(flower, packet),
-            KindSpec::Matchall => true,
+            _ => true,
         });
         matching.min_by_key(|&i| group(i)) // the first of equals
     }
@@ -147,7 +147,7 @@ impl<'a> Naive<'a> {
     ) -> Said {
         let tally = &mut self.tallies[filter].actions[action];
         count(tally, packet, now_ns);
-        match self.filters[filter].actions[action] {
+        match self.filters[filter].actions[action].spec.unwrap_or_else(|| unreachable!("no shared actions here")) {
             ActionSpec::Gact(gact) => {
                 let control = match gact.random {
                     // Each run is counted, so the count says which run this is.

@@ -24,6 +24,7 @@ pub struct Packet {
     protocol: u16,
     len: u32,
     l3_len: u32,
+    mark: u32,
 }
 
 impl Packet {
@@ -53,7 +54,7 @@ impl Packet {
             ethertype::ARP | ethertype::RARP => arp(&mut key, payload),
             _ => {}
         }
-        Some(Packet { key, protocol, len: count(frame.len()), l3_len: count(l3_len) })
+        Some(Packet { key, protocol, len: count(frame.len()), l3_len: count(l3_len), mark: 0 })
     }
 
     /// The fields found.
@@ -85,6 +86,24 @@ impl Packet {
     #[inline]
     pub fn l3_len(&self) -> u32 {
         self.l3_len
+    }
+
+    /// Whether it came in at `port`; anything will do for nothing.
+    #[inline]
+    pub(crate) fn is_from(&self, port: Option<PortId>) -> bool {
+        port.is_none_or(|port| self.key.get(flow_key::INDEV) == u64::from(port.0) + 1)
+    }
+
+    /// A number that goes with the packet, 0 at first: fw and u32 match on it.
+    #[inline]
+    pub fn mark(&self) -> u32 {
+        self.mark
+    }
+
+    /// Sets the mark.
+    #[inline]
+    pub fn set_mark(&mut self, mark: u32) {
+        self.mark = mark;
     }
 }
 

@@ -11,6 +11,9 @@ pub struct WorkerId(pub u16);
 /// What the actions of a filter may do to the world while a packet is classified. The engine's worker implements it
 /// for the packet in its hand.
 pub trait Egress {
+    /// The packet in hand, from its Ethernet header on: for kinds that look at more than the parse of it.
+    fn frame(&self) -> &[u8];
+
     /// Whether frames can be sent to `port` now: the interface is there, up, and has carrier.
     fn ready(&self, port: PortId) -> bool;
 

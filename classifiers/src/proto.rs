@@ -1,84 +1,177 @@
-//! Proto: priority, protocol, kind.
+//! Proto: priority, protocol, kind; and how long it lives.
 
-use std::sync::Arc;
+use std::fmt;
 
-use crate::action::Outcome;
-use crate::classify::Context;
+use crate::block::Dying;
+use crate::chain::{Chain, ChainRef};
 use crate::error::RequestError;
-use crate::filter::Filter;
-use crate::kind::Kind;
-use crate::packet::Packet;
-use crate::port::Egress;
-use crate::request::{ETH_P_ALL, FilterSpec};
+use crate::event::Event;
+use crate::inject::Point;
+use crate::kind::{self, Kind};
+use crate::live::{Class, Token};
+use crate::reap::Garbage;
+use crate::request::{Cx, KindName, ProtoInfo};
+use crate::sync::{self, Arc, AtomicUsize, Lock, Ordering, class};
 
-/// One classifier of a chain: the filters that share a priority, and with it protocol and kind [OBJ-7]. It never
-/// changes once published; a clone shares the filters.
-#[derive(Clone, Debug)]
-pub struct Proto {
-    kind: Kind,
+/// One classifier of a chain: the filters that share a priority, and with it protocol and kind [OBJ-7].
+pub(crate) struct Proto {
     priority: u32,
     protocol: u16,
+    /// Filters and handles, and the proto's lock around them.
+    kind: Box<dyn Kind>,
+    chain: Arc<Chain>,
+    /// The list's reference and those of requests [OBJ-8]. At 0 the proto is destroyed.
+    refcnt: AtomicUsize,
+    /// What it must give back when it is destroyed.
+    owned: Lock<Owned, { class::QUEUE }>,
+    _live: Token,
+}
+
+#[derive(Debug, Default)]
+struct Owned {
+    /// The reference on its chain that the request which created it had taken [TP-6].
+    parent: Option<ChainRef>,
+    /// Its entry in the destroy registry, from unlinking on; a proto that never was listed has none [TP-4], [KR-6].
+    dying: Option<Dying>,
+}
+
+/// A reference on a proto. The last one destroys the proto when it is dropped: never under a lock but the global one, which
+/// `cx` knows to be held or not [TP-17], [UL-3].
+pub(crate) struct ProtoRef<'c> {
+    proto: Arc<Proto>,
+    cx: &'c Cx<'c>,
 }
 
 impl Proto {
-    /// A proto as `spec` would create it, without filters yet.
-    pub(crate) fn new(priority: u32, spec: &FilterSpec) -> Result<Proto, RequestError> {
-        if spec.protocol == 0 {
-            return Err(RequestError::Invalid("a new priority needs a protocol")); // [ER-8]
-        }
-        Ok(Proto { kind: Kind::new(&spec.kind), priority, protocol: spec.protocol })
+    /// A private proto, which owns `parent` from now on, whatever becomes of it [TP-8].
+    ///
+    /// # Errors
+    /// `NotFound` for a kind that does not exist [ER-9].
+    pub(crate) fn build<'c>(
+        cx: &'c Cx<'c>,
+        parent: ChainRef,
+        priority: u32,
+        protocol: u16,
+        kind: KindName,
+    ) -> Result<ProtoRef<'c>, RequestError> {
+        let kind = kind::new(kind, parent.chain().core())?;
+        let proto = Proto {
+            priority,
+            protocol,
+            kind,
+            chain: Arc::clone(parent.chain()),
+            refcnt: AtomicUsize::new(1),
+            owned: Lock::new(Owned { parent: Some(parent), dying: None }),
+            _live: cx.plane().count(Class::Proto),
+        };
+        Ok(ProtoRef { proto: Arc::new(proto), cx })
     }
 
     /// Place in the chain.
-    pub fn priority(&self) -> u32 {
+    #[inline]
+    pub(crate) fn priority(&self) -> u32 {
         self.priority
     }
 
-    /// Ethertype, or [`ETH_P_ALL`].
-    pub fn protocol(&self) -> u16 {
+    /// Ethertype, or [`ETH_P_ALL`](crate::request::ETH_P_ALL).
+    #[inline]
+    pub(crate) fn protocol(&self) -> u16 {
         self.protocol
     }
 
     /// The kind, with the filters.
-    pub(crate) fn kind(&self) -> &Kind {
-        &self.kind
+    pub(crate) fn kind(&self) -> &dyn Kind {
+        &*self.kind
     }
 
-    /// Whether there are no filters: such a proto is never published.
-    pub(crate) fn is_empty(&self) -> bool {
-        self.kind.filters().is_empty()
+    pub(crate) fn chain(&self) -> &Arc<Chain> {
+        &self.chain
     }
 
-    /// Whether packets of this outermost ethertype are put to the filters [DP-3].
-    #[inline]
-    pub(crate) fn sees(&self, protocol: u16) -> bool {
-        self.protocol == protocol || self.protocol == ETH_P_ALL
-    }
-
-    /// What the filters say about `packet`; `Continue` if none matches.
-    #[inline]
-    pub(crate) fn classify<E: Egress>(&self, packet: &Packet, cx: &mut Context<'_, E>) -> Outcome<'_> {
-        match self.kind.find(packet.key()) {
-            Some(filter) => filter.apply(packet, cx),
-            None => Outcome::Continue,
+    pub(crate) fn info(&self) -> ProtoInfo {
+        ProtoInfo {
+            chain: self.chain.index(),
+            priority: self.priority,
+            protocol: self.protocol,
+            kind: self.kind.name().as_str(),
         }
     }
 
-    /// Adds the filter that `spec` wants, as `make` builds it for the handle it is given; `make` is called only if
-    /// nothing can go wrong any more. Returns the handle. Checks in the order of [RQ-3].
-    pub(crate) fn add(
-        &mut self,
-        spec: &FilterSpec,
-        make: impl FnOnce(u32) -> Arc<Filter>,
-    ) -> Result<u32, RequestError> {
-        if spec.protocol != 0 && spec.protocol != self.protocol {
-            return Err(RequestError::Invalid("this priority has another protocol")); // [ER-5]
-        }
-        self.kind.add(spec, self.protocol, make)
+    /// Enters the destroy registry. Under the chain's lock, by whoever unlinks it.
+    pub(crate) fn set_dying(&self) {
+        let dying = self.chain.core().set_dying((self.chain.index(), self.priority, self.protocol));
+        self.owned.lock().dying = Some(dying);
     }
 
-    /// Takes the filter with `handle` out.
-    pub(crate) fn remove(&mut self, handle: u32) -> Result<Arc<Filter>, RequestError> {
-        self.kind.remove(handle).ok_or(RequestError::NotFound("handle")) // [ER-15]
+    /// The event of a priority that goes with all its filters, if it has any [NT-3].
+    pub(crate) fn tell_deleted(&self, cx: &Cx<'_>) {
+        if cx.plane().hub().is_heard() && self.kind.has_filters() {
+            self.chain.core().tell(|block| Event::ProtoDeleted { block, proto: self.info() });
+        }
+    }
+
+    /// The last reference went: the filters give back what they hold, then the chain may go, then an equal proto may come.
+    fn destroy(self: Arc<Self>, cx: &Cx<'_>) {
+        sync::assert_may_destroy();
+        let _ = cx.plane().at(Point::Unlinked);
+        let _global = cx.global_for(&*self.kind);
+        for filter in self.kind.destroy(cx) {
+            cx.release(filter);
+        }
+        let Owned { parent, dying } = std::mem::take(&mut *self.owned.lock());
+        cx.defer([Garbage::Proto(self)]);
+        drop(parent);
+        drop(dying);
+    }
+}
+
+impl fmt::Debug for Proto {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Proto").field("priority", &self.priority).finish_non_exhaustive()
+    }
+}
+
+impl<'c> ProtoRef<'c> {
+    /// A reference on a proto that was found in a list that may be old by now: nothing if the proto is being destroyed.
+    pub(crate) fn try_take(proto: &Arc<Proto>, cx: &'c Cx<'c>) -> Option<ProtoRef<'c>> {
+        let more = |refcnt: usize| (refcnt > 0).then_some(refcnt + 1);
+        proto.refcnt.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).ok()?;
+        Some(ProtoRef { proto: Arc::clone(proto), cx })
+    }
+
+    /// Another reference, on a proto that is listed: under the chain's lock, or by who has a reference.
+    pub(crate) fn take(proto: &Arc<Proto>, cx: &'c Cx<'c>) -> ProtoRef<'c> {
+        proto.refcnt.fetch_add(1, Ordering::Relaxed);
+        ProtoRef { proto: Arc::clone(proto), cx }
+    }
+
+    /// The reference that the list had, after the proto was unlinked.
+    pub(crate) fn of_list(proto: Arc<Proto>, cx: &'c Cx<'c>) -> ProtoRef<'c> {
+        ProtoRef { proto, cx }
+    }
+
+    /// The list takes a reference of its own.
+    pub(crate) fn count_list(&self) {
+        self.proto.refcnt.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn proto(&self) -> &Arc<Proto> {
+        &self.proto
+    }
+}
+
+impl std::ops::Deref for ProtoRef<'_> {
+    type Target = Arc<Proto>;
+
+    fn deref(&self) -> &Arc<Proto> {
+        &self.proto
+    }
+}
+
+impl Drop for ProtoRef<'_> {
+    fn drop(&mut self) {
+        if self.proto.refcnt.fetch_sub(1, Ordering::AcqRel) == 1 {
+            Arc::clone(&self.proto).destroy(self.cx);
+        }
     }
 }

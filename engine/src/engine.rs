@@ -7,6 +7,7 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use tidegate_classifiers::block::Block;
+use tidegate_classifiers::plane::{self, Binding, Direction, Plane};
 use tidegate_classifiers::port::{PortId, WorkerId};
 use tidegate_classifiers::request;
 use tidegate_classifiers::verdict::Control;
@@ -18,6 +19,7 @@ use crate::control::{Handler, Server};
 use crate::cpu;
 use crate::error::EngineError;
 use crate::port::{self, LinkState, PortState};
+use crate::quiesce::Bursts;
 use crate::report::RateMeter;
 use crate::rings::Rings;
 use crate::worker::{Shared, Worker, WorkerReport};
@@ -43,8 +45,12 @@ pub struct Engine {
 pub(crate) struct Inner {
     pub(crate) config: Config,
     pub(crate) shared: Arc<Shared>,
+    /// The control plane of all blocks.
+    plane: Arc<Plane>,
     /// By index in the configuration.
     pub(crate) blocks: Vec<Arc<Block>>,
+    /// Ports' ingress hooks, bound to their blocks.
+    _bindings: Vec<Binding>,
     pub(crate) started: Instant,
     /// By port; none while the interface is gone.
     pub(crate) hooks: Mutex<Vec<Option<Hook>>>,
@@ -78,7 +84,9 @@ impl Engine {
     pub fn start(config: Config) -> Result<Engine, EngineError> {
         let netdevs = config.ports.iter().map(query).collect::<Result<Vec<_>, _>>()?;
         let workers = count_workers(&config, &netdevs);
-        let blocks = build_blocks(&config, workers)?;
+        let bursts = Bursts::new(workers);
+        let plane = Plane::new(workers.into(), bursts.clone());
+        let (blocks, bindings) = bind_blocks(&config, &plane)?;
         let ports = config.ports.iter().map(|port| {
             let forward_to = match port.forward_to {
                 ForwardTo::Port(index) => port::ForwardTo::Port(port_id(index)),
@@ -86,10 +94,12 @@ impl Engine {
             };
             PortState::new(&port.name, forward_to, port.block.map(|index| Arc::clone(&blocks[index])))
         });
-        let shared = Arc::new(Shared::new(workers, ports.collect()));
+        let shared = Arc::new(Shared::new(bursts, ports.collect()));
         let inner = Arc::new(Inner {
             shared,
+            plane,
             blocks,
+            _bindings: bindings,
             started: Instant::now(),
             hooks: Mutex::new(config.ports.iter().map(|_| None).collect()),
             workers: Mutex::new(vec![WorkerInfo::default(); workers.into()]),
@@ -115,10 +125,16 @@ impl Engine {
         Ok(())
     }
 
+    /// The control plane of its filters. A block that several ports share has an index there: its place in the file plus one.
+    pub fn plane(&self) -> &Arc<Plane> {
+        &self.inner.plane
+    }
+
     /// Looks after links, workers and rates.
     pub fn tick(&mut self) {
         self.rebuild |= self.inner.watch_links();
         self.inner.update_rates();
+        self.inner.plane.reaper().poll();
         if Instant::now() < self.retry_at {
             return;
         }
@@ -245,7 +261,8 @@ impl Inner {
     fn traps(&self, port: usize) -> bool {
         let Some(block) = self.config.ports[port].block else { return false };
         let filters = &self.config.blocks[block].filters;
-        filters.iter().flat_map(|filter| &filter.actions).any(|action| action.controls().any(|c| c == Control::Trap))
+        let actions = filters.iter().flat_map(|filter| filter.actions.iter()).filter_map(|action| action.spec);
+        actions.flat_map(|spec| spec.controls()).any(|control| control == Control::Trap)
     }
 
     fn start_worker(self: &Arc<Self>, worker: usize) -> Result<WorkerThread, EngineError> {
@@ -379,26 +396,45 @@ fn check_queues(port: &config::Port, netdev: &Netdev, workers: usize) -> Result<
     Err(EngineError::Queues { port: port.name.clone(), interface: port.interface.clone(), rx, tx, workers })
 }
 
-/// The blocks of `config` with all their chains and filters, through the ordinary requests.
-fn build_blocks(config: &Config, workers: u16) -> Result<Vec<Arc<Block>>, EngineError> {
-    let build = |names: &config::Block| {
-        let block = Block::new(workers.into());
-        for chain in &names.chains {
-            let made = request::add_chain(&block, chain.index);
-            made.map_err(|source| EngineError::Chain { block: names.name.clone(), chain: chain.index, source })?;
+/// The blocks of `config`, bound to their ports, with all their chains and filters: through the ordinary requests. A
+/// block that several ports share has an index, its place in the file plus one.
+fn bind_blocks(config: &Config, plane: &Arc<Plane>) -> Result<(Vec<Arc<Block>>, Vec<Binding>), EngineError> {
+    let (mut blocks, mut bindings) = (Vec::new(), Vec::new());
+    for (number, names) in (0..).zip(&config.blocks) {
+        let ports: Vec<PortId> = (0..)
+            .map(PortId)
+            .zip(&config.ports)
+            .filter_map(|(id, port)| (port.block == Some(number)).then_some(id))
+            .collect();
+        let index = if ports.len() > 1 { u32::try_from(number + 1).unwrap_or(u32::MAX) } else { 0 };
+        let first = bindings.len();
+        for port in ports {
+            let hook = plane::Hook { port, direction: Direction::Ingress };
+            let binding = plane.bind(hook, index, None);
+            bindings.push(binding.map_err(|source| EngineError::Bind { block: names.name.clone(), source })?);
         }
-        for filter in &names.filters {
-            request::add_filter(&block, filter).map_err(|source| EngineError::Filter {
-                block: names.name.clone(),
-                name: filter.name.to_string(),
-                chain: filter.chain,
-                priority: filter.priority,
-                source,
-            })?;
-        }
-        Ok(block)
-    };
-    config.blocks.iter().map(build).collect()
+        let block = bindings.get(first).map_or_else(|| plane.private_block(), |binding| Arc::clone(binding.block()));
+        fill_block(&block, names)?;
+        blocks.push(block);
+    }
+    Ok((blocks, bindings))
+}
+
+fn fill_block(block: &Arc<Block>, names: &config::Block) -> Result<(), EngineError> {
+    for chain in &names.chains {
+        let made = request::add_chain(block, chain.index);
+        made.map_err(|source| EngineError::Chain { block: names.name.clone(), chain: chain.index, source })?;
+    }
+    for filter in &names.filters {
+        request::add_filter(block, filter).map_err(|source| EngineError::Filter {
+            block: names.name.clone(),
+            name: filter.name.to_string(),
+            chain: filter.chain,
+            priority: filter.priority,
+            source,
+        })?;
+    }
+    Ok(())
 }
 
 /// Tables of ports and workers are far below 65,536 entries; a number beyond that names nothing.

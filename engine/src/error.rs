@@ -60,6 +60,14 @@ pub enum EngineError {
         /// What the kernel said.
         source: GateError,
     },
+    /// A block could not be bound to its port.
+    #[error("block {block}: {source}")]
+    Bind {
+        /// Name of the block.
+        block: String,
+        /// Why it was refused.
+        source: RequestError,
+    },
     /// A chain of the configuration.
     #[error("block {block}: chain {chain}: {source}")]
     Chain {

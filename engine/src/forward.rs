@@ -110,6 +110,11 @@ impl<'a, R: Rings> InHand<'a, R> {
 
 impl<R: Rings> Egress for InHand<'_, R> {
     #[inline]
+    fn frame(&self) -> &[u8] {
+        self.bytes()
+    }
+
+    #[inline]
     fn ready(&self, port: PortId) -> bool {
         self.ports.ready(port).is_some()
     }

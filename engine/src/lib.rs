@@ -1,4 +1,5 @@
 //! The appliance: ports, queues, workers, control socket. The binary `tidegate` only wires it.
+#![recursion_limit = "256"] // as in tidegate-classifiers
 #![deny(unsafe_code)]
 
 pub mod control; // the control socket: requests in, replies out
@@ -13,6 +14,7 @@ pub mod lab; // Lab: namespaces and veth pairs for demo, tests and bench
 pub mod log; // logs, to the journal or stderr
 pub mod memory; // MemoryRings: Rings in plain memory
 pub mod port; // Ports: what every worker must know of a port
+pub mod quiesce; // Bursts: "every worker has moved on"
 mod report; // the engine's account of itself
 pub mod rings; // Rings: what a worker runs on
 pub mod status; // Status: plain data for the control socket

@@ -8,11 +8,16 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use clap::{Parser, Subcommand};
+use mimalloc::MiMalloc;
 use tidegate_config::{Config, ConfigErrors};
 use tidegate_engine::control::{self, ClientError, Reply, Request};
 use tidegate_engine::engine::Engine;
 use tidegate_engine::{demo, log, table, xdp};
 use tracing::{error, info, warn};
+
+/// Filters are made by one thread and set free by another: the system's allocator has them wait for each other.
+#[global_allocator]
+static ALLOCATOR: MiMalloc = MiMalloc;
 
 const DEFAULT_CONFIG: &str = "/etc/tidegate/tidegate.toml";
 const DEFAULT_SOCKET: &str = "/run/tidegate/tidegate.sock";

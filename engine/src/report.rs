@@ -124,7 +124,7 @@ impl Inner {
                     worker: number,
                     core: self.config.workers.cores.get(usize::from(number)).copied(),
                     state: if info.running { "running" } else { "restarting" }.into(),
-                    bursts: self.shared.bursts(WorkerId(number)),
+                    bursts: self.shared.bursts.count(WorkerId(number)),
                     restarts: info.restarts,
                     frames: info.frames,
                 })

@@ -1,10 +1,9 @@
 //! A worker: one thread that owns queue i of every port, and the packet memory they share.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use crossbeam_utils::CachePadded;
 use tidegate_classifiers::classify::Context;
 use tidegate_classifiers::packet::Packet;
 use tidegate_classifiers::port::WorkerId;
@@ -15,6 +14,7 @@ use crate::counters::{Counters, Totals};
 use crate::forward::InHand;
 use crate::idle::{IdleStrategy, Next};
 use crate::port::{LinkState, PortState, Ports};
+use crate::quiesce::{Bursts, Running};
 use crate::rings::{Burst, Census, KernelCounters, Rings};
 
 /// Longest sleep of an idle worker: how late it may see the stop flag, and how far apart its heartbeats may be.
@@ -33,25 +33,20 @@ pub struct Shared {
     pub ports: Ports,
     /// What happened to packets.
     pub counters: Counters,
-    bursts: Box<[CachePadded<AtomicU64>]>,
+    /// How far each worker is.
+    pub bursts: Bursts,
     epoch: Instant,
 }
 
 impl Shared {
-    /// For so many workers, over `ports`.
-    pub fn new(workers: u16, ports: Vec<PortState>) -> Self {
+    /// For the workers that `bursts` counts, over `ports`.
+    pub fn new(bursts: Bursts, ports: Vec<PortState>) -> Self {
         Shared {
-            counters: Counters::new(workers.into(), ports.len()),
+            counters: Counters::new(bursts.workers(), ports.len()),
             ports: Ports::new(ports),
-            bursts: (0..workers).map(|_| CachePadded::default()).collect(),
+            bursts,
             epoch: Instant::now(),
         }
-    }
-
-    /// How many burst boundaries `worker` has passed. It only grows, also over restarts: the worker's heartbeat, and
-    /// the proof that it holds nothing it held before.
-    pub fn bursts(&self, worker: WorkerId) -> u64 {
-        self.bursts[usize::from(worker.0)].load(Ordering::Acquire)
     }
 
     /// Nanoseconds of monotonic time since this was made, never 0: the one clock of the engine.
@@ -77,6 +72,7 @@ pub struct Worker<R: Rings> {
     /// What the kernel had counted when it was last asked, one a port.
     kernel: Box<[KernelCounters]>,
     kernel_due_ns: u64,
+    running: Running,
 }
 
 /// How a worker left.
@@ -104,6 +100,7 @@ impl<R: Rings> Worker<R> {
             tally: vec![Totals::default(); shared.ports.len()].into(),
             kernel: vec![KernelCounters::default(); shared.ports.len()].into(),
             kernel_due_ns: 0,
+            running: shared.bursts.start(id),
             shared,
         }
     }
@@ -172,8 +169,7 @@ impl<R: Rings> Worker<R> {
             self.shared.counters.publish(self.id, &mut self.tally);
         }
         self.first = if self.first + 1 < self.tally.len() { self.first + 1 } else { 0 };
-        let bursts = &self.shared.bursts[usize::from(self.id.0)];
-        bursts.store(bursts.load(Ordering::Relaxed) + 1, Ordering::Release); // one writer: no read-modify-write
+        self.running.boundary();
     }
 
     /// Publishes what the kernel counted on every queue since it was last asked.

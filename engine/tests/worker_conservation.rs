@@ -223,7 +223,7 @@ fn filter() -> impl Strategy<Value = FilterSpec> {
             protocol,
             handle: 0,
             kind,
-            actions: actions.into(),
+            actions: actions.into_iter().collect(),
             name: "".into(),
         },
     )

@@ -9,12 +9,13 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use tidegate_classifiers::port::WorkerId;
-use tidegate_classifiers::request::{ActionSpec, FilterSpec};
+use tidegate_classifiers::request::{ActionSpec, FilterSpec, add_filter, delete_filter};
 use tidegate_classifiers::verdict::{Control, DropReason};
 use tidegate_config::Idle;
 use tidegate_engine::counters::Totals;
 use tidegate_engine::memory::{Layout, MemoryRings};
 use tidegate_engine::port::{ForwardTo, LinkState, PortState};
+use tidegate_engine::quiesce::Bursts;
 use tidegate_engine::rings::{Burst, Rings};
 use tidegate_engine::worker::{Shared, Worker, WorkerReport};
 use worker_world::*;
@@ -42,6 +43,7 @@ fn fate_of(packet: &[u8], filters: impl IntoIterator<Item = FilterSpec>) -> Fate
     Fate { lan: world.totals(LAN), wan: wan.len(), tap: tap.len(), host: host.len() }
 }
 
+/// [DP-15], [DP-13]
 #[test]
 fn packets_that_pass_go_where_forward_to_says() {
     for control in [Control::Ok, Control::Pipe, Control::Continue] {
@@ -50,6 +52,7 @@ fn packets_that_pass_go_where_forward_to_says() {
     }
 }
 
+/// [DP-14], [DP-13]
 #[test]
 fn drop_is_counted_as_the_filters() {
     let fate = fate([gact(Control::Shot)]);
@@ -64,6 +67,7 @@ fn stolen_and_queued_are_consumed() {
     }
 }
 
+/// [DP-15]
 #[test]
 fn trap_goes_to_the_host() {
     let fate = fate([gact(Control::Trap)]);
@@ -227,14 +231,33 @@ fn the_queue_of_a_port_that_is_gone_is_closed_and_the_others_go_on() {
     assert_eq!(world.worker.rings_mut().census().sending, 10, "what was sent to lan; wan's frames are back");
 }
 
+/// [DV-1], [DV-2]: from the first burst after the request on. [DV-11]: what is deleted between bursts, no worker holds.
+#[test]
+fn a_filter_counts_from_the_next_burst_and_a_deleted_one_no_more() {
+    let block = block([]);
+    let mut world = World::new(ROOMY, 64, ports(Some(Arc::clone(&block))));
+    for round in 1..=3 {
+        let id = add_filter(&block, &matchall(0, 1, [gact(Control::Shot)])).unwrap();
+        assert!(world.inject(LAN, &udp(1, 2)));
+        world.burst();
+        assert_eq!((world.dropped(LAN, DropReason::Filter), world.totals(LAN).forwarded_packets), (round, round - 1));
+        delete_filter(&block, id).unwrap();
+        assert_eq!((block.plane().live().filters, block.plane().live().protos), (0, 0));
+        assert!(world.inject(LAN, &udp(1, 2)));
+        world.burst();
+        assert_eq!((world.dropped(LAN, DropReason::Filter), world.totals(LAN).forwarded_packets), (round, round));
+        assert_eq!(world.totals(LAN).rx_packets, 2 * round); // [DP-14]
+    }
+}
+
 #[test]
 fn every_round_is_a_burst_boundary_also_without_packets() {
     let mut world = World::new(ROOMY, 64, ports(None));
     for bursts in 0..5 {
-        assert_eq!(world.shared.bursts(WorkerId(0)), bursts);
+        assert_eq!(world.shared.bursts.count(WorkerId(0)), bursts);
         world.burst();
     }
-    assert_eq!(world.shared.bursts(WorkerId(1)), 0);
+    assert_eq!(world.shared.bursts.count(WorkerId(1)), 0);
 }
 
 #[test]
@@ -244,7 +267,7 @@ fn counters_and_bursts_outlive_a_worker() {
         assert!(worker.rings_mut().inject(LAN, &udp(1, 2)));
         worker.run_burst(shared.now_ns());
         assert_eq!(shared.counters.port(LAN).forwarded_packets, expected); // [ST-8]
-        assert_eq!(shared.bursts(WorkerId(0)), expected);
+        assert_eq!(shared.bursts.count(WorkerId(0)), expected);
         worker = Worker::new(WorkerId(0), MemoryRings::new(ROOMY), Arc::clone(&shared), 64, Idle::Busy);
     }
 }
@@ -252,7 +275,7 @@ fn counters_and_bursts_outlive_a_worker() {
 #[test]
 fn workers_count_side_by_side() {
     const ROUNDS: u16 = 2_000;
-    let shared = Arc::new(Shared::new(2, ports(Some(block([matchall(0, 1, [gact(Control::Ok)])])))));
+    let shared = Arc::new(Shared::new(Bursts::new(2), ports(Some(block([matchall(0, 1, [gact(Control::Ok)])])))));
     thread::scope(|scope| {
         for id in [WorkerId(0), WorkerId(1)] {
             let shared = Arc::clone(&shared);
@@ -347,7 +370,7 @@ fn idle_workers_burn_what_their_strategy_allows() {
         let mut world = World::with_idle(ROOMY, 64, ports(None), idle);
         let (_, stopping) = run_for(&mut world.worker, Duration::from_millis(250));
         assert!(stopping < Duration::from_millis(800), "{idle:?} took {stopping:?} to see the flag");
-        world.shared.bursts(WorkerId(0))
+        world.shared.bursts.count(WorkerId(0))
     };
     let (sleep, adaptive, busy) = (bursts(Idle::Sleep), bursts(Idle::Adaptive), bursts(Idle::Busy));
     assert!((2..=10).contains(&sleep), "a heartbeat every 100 ms: {sleep}");

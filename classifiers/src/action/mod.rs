@@ -1,86 +1,105 @@
 //! What a match does: lists of actions, run in order.
 
-pub mod gact; // a verdict, possibly by chance
-pub mod mirred; // a copy, or the packet itself, to a port
+mod gact; // a verdict, possibly by chance
+mod mirred; // a copy, or the packet itself, to a port
+pub(crate) mod table; // actions by index: bound by filters, or standing alone
 
 use std::ops::ControlFlow;
 use std::sync::Arc;
+use std::sync::atomic::{
+    AtomicBool, AtomicU32,
+    Ordering::{Acquire, Relaxed},
+};
 
-use crate::chain::Chain;
-use crate::classify::Context;
+use smallvec::SmallVec;
+
+use crate::chain::{Pin, Protos};
+use crate::classify::Walk;
 use crate::counters::Counters;
 use crate::error::RequestError;
+use crate::live::{Class, Token};
 use crate::packet::Packet;
+use crate::plane::Plane;
 use crate::port::Egress;
-use crate::request::{ACTIONS_MAX, ActionSpec, CHAIN_MAX};
+use crate::request::{ACTIONS_MAX, ActionInfo, ActionKind, ActionSpec, ActionUse, CHAIN_MAX, Cookie};
+use crate::sync::{Lock, PublishedOption, class};
 use crate::verdict::{Control, DropReason, Verdict};
-use gact::Gact;
-use mirred::Mirred;
 
 /// Times that a list obeys `jump` for one packet [AV-4].
-pub const JUMPS_MAX: u32 = 32;
+pub(crate) const JUMPS_MAX: u32 = 32;
 
 /// Times that an action runs when it says `repeat` each time.
-pub const REPEATS_MAX: u32 = 32;
+pub(crate) const REPEATS_MAX: u32 = 32;
 
-/// What a filter says about a packet after its actions ran.
-#[derive(Debug)]
-pub(crate) enum Outcome<'a> {
+/// What a filter says about a packet after its actions ran. Small: it is returned in a register.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Outcome {
     /// Not matched after all.
     Continue,
     /// Decided.
     Final(Verdict),
     /// Once more from chain 0.
     Reclassify,
-    /// On in this chain.
-    Goto(&'a Chain),
+    /// On in [`Walk::target`].
+    Goto,
 }
 
-/// The actions of a filter, in order.
-#[derive(Debug)]
-pub struct Actions {
-    list: Box<[Action]>,
+/// The actions of a filter, in order. The filter is bound to each [AC-2].
+#[derive(Debug, Default)]
+pub(crate) struct Actions {
+    list: SmallVec<[Arc<Action>; 1]>,
 }
 
-/// One action of a filter.
+/// One action: of one filter, or shared by several, or of its own.
 #[derive(Debug)]
-pub struct Action {
-    kind: Kind,
-    /// The chain that the action's `goto` names, kept alive by it [OBJ-12].
-    target: Option<Arc<Chain>>,
+pub(crate) struct Action {
+    kind: ActionKind,
+    /// Number within its kind: 0 until it is in the table.
+    index: AtomicU32,
+    /// Holders [AC-2]; written under the table's lock.
+    refs: AtomicU32,
+    /// Filters among the holders; written under the table's lock.
+    binds: AtomicU32,
+    /// What it does, until it is replaced.
+    first: Params,
+    /// Whether `current` counts instead of `first`: so that an action that was never replaced, as nearly all are, is read
+    /// without any cost.
+    replaced: AtomicBool,
+    current: PublishedOption<Params>,
+    /// Packets seen by `random determ`: one count for all workers.
+    seen: AtomicU32,
     stats: Counters,
+    /// What only requests look at.
+    rare: Lock<Option<Box<Rare>>, { class::QUEUE }>,
+    _live: Token,
 }
 
+/// What an action does: verdict, parameters and target as one, so that a packet sees all of them or none [AC-13].
 #[derive(Debug)]
-enum Kind {
-    Gact(Gact),
-    Mirred(Mirred),
+pub(crate) struct Params {
+    spec: ActionSpec,
+    /// The list that a `goto` leads to. The chain stays in its block by the pin in [`Rare`].
+    target: Option<Arc<Protos>>,
+}
+
+/// What most actions do not have.
+#[derive(Debug, Default)]
+struct Rare {
+    /// Keeps the chain of a goto in its block [OBJ-12].
+    pin: Option<Pin>,
+    cookie: Option<Cookie>,
 }
 
 impl Actions {
-    /// Actions as `specs` want them, which [`validate`] found good. `pin` finds the chain for each goto, and counts
-    /// it.
-    pub(crate) fn new(specs: &[ActionSpec], workers: usize, mut pin: impl FnMut(u32) -> Arc<Chain>) -> Actions {
-        let action = |&spec: &ActionSpec| Action {
-            kind: match spec {
-                ActionSpec::Gact(spec) => Kind::Gact(Gact::new(spec)),
-                ActionSpec::Mirred(spec) => Kind::Mirred(Mirred::new(spec)),
-            },
-            target: goto(&spec).map(&mut pin),
-            stats: Counters::new(workers),
-        };
-        Actions { list: specs.iter().map(action).collect() }
-    }
-
     /// The actions, in order.
-    pub fn iter(&self) -> std::slice::Iter<'_, Action> {
-        self.list.iter()
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Action> {
+        self.list.iter().map(|action| &**action)
     }
 
     /// Runs the list for `packet`. `pipe`, `jump` and `repeat` steer it, everything else ends it; at its end the
     /// packet passes [AV-1].
     #[inline]
-    pub(crate) fn run<E: Egress>(&self, packet: &Packet, cx: &mut Context<'_, E>) -> Outcome<'_> {
+    pub(crate) fn run<E: Egress>(&self, packet: &Packet, cx: &mut Walk<'_, '_, E>) -> Outcome {
         let mut next = 0;
         let mut jumps = 0;
         while let Some(action) = self.list.get(next) {
@@ -103,10 +122,8 @@ impl Actions {
                 }
                 Control::Continue => return Outcome::Continue,
                 Control::Reclassify => return Outcome::Reclassify,
-                Control::Goto(_) => match &action.target {
-                    Some(chain) => return Outcome::Goto(chain),
-                    None => Verdict::Drop(DropReason::ChainNotFound), // [DP-10]
-                },
+                Control::Goto(_) if cx.target.is_some() => return Outcome::Goto,
+                Control::Goto(_) => Verdict::Drop(DropReason::ChainNotFound), // [DP-10]
                 Control::Ok | Control::Repeat => Verdict::Pass,
                 Control::Shot => Verdict::Drop(DropReason::Filter),
                 Control::Stolen | Control::Queued => Verdict::Consume,
@@ -119,66 +136,121 @@ impl Actions {
 }
 
 impl Action {
-    /// What was asked for.
-    pub fn spec(&self) -> ActionSpec {
-        match &self.kind {
-            Kind::Gact(gact) => ActionSpec::Gact(gact.spec()),
-            Kind::Mirred(mirred) => ActionSpec::Mirred(mirred.spec()),
+    /// An action that is in no table yet. `pin` is the chain that its goto leads to.
+    fn new(plane: &Plane, spec: ActionSpec, cookie: Option<Cookie>, pin: Option<Pin>) -> Arc<Action> {
+        let target = pin.as_ref().map(|pin| Arc::clone(pin.protos()));
+        let rare = (pin.is_some() || cookie.is_some()).then(|| Box::new(Rare { pin, cookie }));
+        Arc::new(Action {
+            kind: spec.action_kind(),
+            index: AtomicU32::new(0),
+            refs: AtomicU32::new(0),
+            binds: AtomicU32::new(0),
+            first: Params { spec, target },
+            replaced: AtomicBool::new(false),
+            current: PublishedOption::default(),
+            seen: AtomicU32::new(0),
+            stats: plane.action_counters().take(),
+            rare: Lock::new(rare),
+            _live: plane.count(Class::Action),
+        })
+    }
+
+    /// What was asked for, or what it was changed to.
+    pub(crate) fn spec(&self) -> ActionSpec {
+        self.with_params(|params| params.spec)
+    }
+
+    /// Number within its kind.
+    pub(crate) fn index(&self) -> u32 {
+        self.index.load(Relaxed)
+    }
+
+    /// For listings. The counts are those of a moment.
+    pub(crate) fn info(&self) -> ActionInfo {
+        ActionInfo {
+            spec: self.spec(),
+            index: self.index(),
+            refs: self.refs.load(Relaxed),
+            binds: self.binds.load(Relaxed),
+            cookie: self.rare.lock().as_ref().and_then(|rare| rare.cookie),
+            hits: self.stats.sum(),
         }
     }
 
-    /// What it did.
-    pub fn stats(&self) -> &Counters {
-        &self.stats
-    }
-
-    /// The chain that its goto leads to.
-    pub(crate) fn target(&self) -> Option<&Chain> {
-        self.target.as_deref()
-    }
-
-    /// Runs the action, again for as long as it says `repeat`. `Break`: it decided about the packet itself.
-    /// `Continue(Repeat)`: it said `repeat` to the last.
     #[inline]
-    fn run<E: Egress>(&self, packet: &Packet, cx: &mut Context<'_, E>) -> ControlFlow<Verdict, Control> {
-        for _ in 1..REPEATS_MAX {
-            match self.run_once(packet, cx) {
-                ControlFlow::Continue(Control::Repeat) => {}
-                other => return other,
+    fn with_params<R>(&self, f: impl FnOnce(&Params) -> R) -> R {
+        if self.replaced.load(Acquire)
+            && let Some(params) = self.current.load().as_ref()
+        {
+            return f(params);
+        }
+        f(&self.first)
+    }
+
+    /// Runs the action, again for as long as it says `repeat`, with the same parameters throughout [CC-20]. `Break`: it
+    /// decided about the packet itself. Where it says `goto`, the list is in `cx`.
+    #[inline]
+    fn run<E: Egress>(&self, packet: &Packet, cx: &mut Walk<'_, '_, E>) -> ControlFlow<Verdict, Control> {
+        self.with_params(|params| {
+            let mut said = self.run_once(&params.spec, packet, cx);
+            for _ in 1..REPEATS_MAX {
+                match said {
+                    ControlFlow::Continue(Control::Repeat) => said = self.run_once(&params.spec, packet, cx),
+                    _ => break,
+                }
             }
-        }
-        self.run_once(packet, cx)
+            if let ControlFlow::Continue(Control::Goto(_)) = said {
+                cx.target = params.target.as_ref().map(|target| target.load()); // as it is now [DP-7]
+            }
+            said
+        })
     }
 
     #[inline]
-    fn run_once<E: Egress>(&self, packet: &Packet, cx: &mut Context<'_, E>) -> ControlFlow<Verdict, Control> {
+    fn run_once<E: Egress>(
+        &self,
+        spec: &ActionSpec,
+        packet: &Packet,
+        cx: &mut Walk<'_, '_, E>,
+    ) -> ControlFlow<Verdict, Control> {
         self.stats.hit(cx.worker, packet.l3_len(), cx.now_ns); // [ST-5]
-        match &self.kind {
-            Kind::Gact(gact) => ControlFlow::Continue(gact.run(&self.stats, cx)),
-            Kind::Mirred(mirred) => mirred.run(&self.stats, cx),
+        match spec {
+            ActionSpec::Gact(spec) => ControlFlow::Continue(gact::run(spec, &self.seen, &self.stats, cx)),
+            ActionSpec::Mirred(spec) => mirred::run(*spec, &self.stats, cx),
         }
     }
 }
 
 /// Whether a filter can have these actions.
-pub(crate) fn validate(specs: &[ActionSpec]) -> Result<(), RequestError> {
-    if specs.len() > ACTIONS_MAX {
+pub(crate) fn validate(uses: &[ActionUse]) -> Result<(), RequestError> {
+    if uses.len() > ACTIONS_MAX {
         return Err(RequestError::Invalid("more than 32 actions")); // [AC-9]
     }
-    for spec in specs {
-        if spec.controls().skip(1).any(|fallback| matches!(fallback, Control::Goto(_))) {
-            return Err(RequestError::Invalid("goto cannot be the second verdict of random")); // [ER-28]
-        }
-        for control in spec.controls() {
-            match control {
-                Control::Goto(chain) if chain > CHAIN_MAX => {
-                    return Err(RequestError::Invalid("goto: chain index above 268435455"));
-                }
-                Control::Jump(n) if n > JUMP_MAX => {
-                    return Err(RequestError::Invalid("jump: more than 268435455 actions"));
-                }
-                _ => {}
+    for wanted in uses {
+        match &wanted.spec {
+            Some(spec) if spec.action_kind() != wanted.kind => {
+                return Err(RequestError::Invalid("parameters of another action kind"));
             }
+            Some(spec) => validate_one(spec)?,
+            None => {}
+        }
+    }
+    Ok(())
+}
+
+fn validate_one(spec: &ActionSpec) -> Result<(), RequestError> {
+    if spec.controls().skip(1).any(|fallback| matches!(fallback, Control::Goto(_))) {
+        return Err(RequestError::Invalid("goto cannot be the second verdict of random")); // [ER-28]
+    }
+    for control in spec.controls() {
+        match control {
+            Control::Goto(chain) if chain > CHAIN_MAX => {
+                return Err(RequestError::Invalid("goto: chain index above 268435455"));
+            }
+            Control::Jump(n) if n > JUMP_MAX => {
+                return Err(RequestError::Invalid("jump: more than 268435455 actions"));
+            }
+            _ => {}
         }
     }
     Ok(())

@@ -58,7 +58,7 @@ fn a_group_that_lost_its_last_filter_is_created_again_at_the_end() {
     let filter = |name: &str, handle, spec| request::FilterSpec { handle, ..named(name, flower(1, IPV4, spec, &[])) };
     let (port, wide) = (filter("port", 1, tcp_to(80)), filter("wide", 2, keys(&[(IP_PROTO, TCP)])));
     let mut rig = Rig::new(&[port.clone(), wide]);
-    request::delete_filter(&rig.block, 0, 1, 1).unwrap();
+    request::delete_filter(&rig.block, key(0, 1, 1)).unwrap();
     request::add_filter(&rig.block, &port).unwrap();
     rig.send(&tcp(80));
     assert_eq!(rig.matched(), ["wide"]);
@@ -70,7 +70,7 @@ fn a_group_that_still_has_a_filter_keeps_its_place() {
     let filter = |name: &str, handle, spec| request::FilterSpec { handle, ..named(name, flower(1, IPV4, spec, &[])) };
     let (port, wide) = (filter("port", 1, tcp_to(80)), filter("wide", 2, keys(&[(IP_PROTO, TCP)])));
     let mut rig = Rig::new(&[port.clone(), wide, filter("other port", 3, tcp_to(81))]);
-    request::delete_filter(&rig.block, 0, 1, 1).unwrap();
+    request::delete_filter(&rig.block, key(0, 1, 1)).unwrap();
     request::add_filter(&rig.block, &port).unwrap();
     rig.send(&tcp(80));
     assert_eq!(rig.matched(), ["port"]);

@@ -23,7 +23,7 @@ fn an_automatic_handle_is_the_lowest_free_one() {
     assert_eq!(handles(&rig), [1, 2, 7, u32::MAX]);
     let add = |port| request::add_filter(&rig.block, &with_handle(0, port)).unwrap().handle;
     assert_eq!(add(5), 3);
-    request::delete_filter(&rig.block, 0, 1, 1).unwrap();
+    request::delete_filter(&rig.block, key(0, 1, 1)).unwrap();
     assert_eq!(add(6), 1);
     assert_eq!([add(7), add(8), add(9), add(10)], [4, 5, 6, 8]);
     assert_eq!(handles(&rig), [1, 2, 3, 4, 5, 6, 7, 8, u32::MAX]);
@@ -34,8 +34,8 @@ fn an_automatic_handle_is_the_lowest_free_one() {
 fn matchall_has_handle_1_unless_another_is_given() {
     let rig = Rig::new(&[matchall(1, &[]), FilterSpec { handle: 9, ..matchall(2, &[]) }]);
     assert_eq!(handles(&rig), [1, 9]);
-    assert_eq!(errno(request::delete_filter(&rig.block, 0, 2, 1)), "ENOENT");
-    request::delete_filter(&rig.block, 0, 2, 9).unwrap();
+    assert_eq!(errno(request::delete_filter(&rig.block, key(0, 2, 1))), "ENOENT");
+    request::delete_filter(&rig.block, key(0, 2, 9)).unwrap();
 }
 
 /// [PR-1], [PR-3]
@@ -56,7 +56,7 @@ fn automatic_priorities_end_at_32768() {
     let add = || request::add_filter(&rig.block, &matchall(0, &[]));
     assert_eq!(add().unwrap().priority, 32768);
     assert_eq!(errno(add()), "ENOSPC");
-    request::delete_filter(&rig.block, 0, 32768, 1).unwrap();
+    request::delete_filter(&rig.block, key(0, 32768, 1)).unwrap();
     assert_eq!(add().unwrap().priority, 32768);
 }
 
@@ -130,12 +130,12 @@ fn a_new_priority_needs_a_protocol() {
 #[test]
 fn what_is_not_there_cannot_be_deleted() {
     let rig = Rig::new(&[with_handle(3, 1)]);
-    for (chain, priority, handle) in [(1, 1, 3), (0, 2, 3), (0, 1, 2), (0, 1, 0), (0, 0, 3)] {
-        let result = request::delete_filter(&rig.block, chain, priority, handle);
+    for (chain, priority, handle) in [(1, 1, 3), (0, 2, 3), (0, 1, 2), (0, 0, 3)] {
+        let result = request::delete_filter(&rig.block, key(chain, priority, handle));
         assert_eq!(errno(result), "ENOENT", "{chain} {priority} {handle}");
     }
-    request::delete_filter(&rig.block, 0, 1, 3).unwrap();
-    assert_eq!(errno(request::delete_filter(&rig.block, 0, 1, 3)), "ENOENT");
+    request::delete_filter(&rig.block, key(0, 1, 3)).unwrap();
+    assert_eq!(errno(request::delete_filter(&rig.block, key(0, 1, 3))), "ENOENT");
 }
 
 /// [ER-17]: also one that is there only for its filters.
@@ -218,7 +218,7 @@ fn a_chain_goes_with_its_last_filter_unless_it_was_asked_for() {
     request::add_chain(&rig.block, 2).unwrap();
     request::add_filter(&rig.block, &in_chain(2, matchall(1, &[]))).unwrap();
     for chain in [1, 2] {
-        request::delete_filter(&rig.block, chain, 1, 1).unwrap();
+        request::delete_filter(&rig.block, key(chain, 1, 1)).unwrap();
     }
     assert_eq!(request::list_chains(&rig.block), [2]);
 }
@@ -231,7 +231,7 @@ fn a_chain_that_only_gotos_hold_is_hidden() {
         matchall(2, &[gact(Control::Goto(3))]),
     ]);
     assert_eq!(request::list_chains(&rig.block), [0]);
-    assert_eq!(errno(request::delete_filter(&rig.block, 3, 1, 1)), "ENOENT");
+    assert_eq!(errno(request::delete_filter(&rig.block, key(3, 1, 1))), "ENOENT");
 
     request::add_chain(&rig.block, 3).expect("a hidden chain can be added");
     assert_eq!(request::list_chains(&rig.block), [0, 3]);
@@ -239,7 +239,7 @@ fn a_chain_that_only_gotos_hold_is_hidden() {
     assert_eq!(rig.send(&tcp(80)), Verdict::Trap, "it is the chain that the gotos lead to");
 
     request::add_chain(&rig.block, 9).unwrap();
-    request::delete_filter(&rig.block, 0, 1, 1).unwrap();
+    request::delete_filter(&rig.block, key(0, 1, 1)).unwrap();
     request::add_chain(&rig.block, 4).unwrap();
     assert_eq!(request::list_chains(&rig.block), [0, 3, 9, 4], "chain 4 went with its last goto, and is new");
 }
@@ -268,7 +268,7 @@ fn requests_of_many_threads_are_all_carried_out() {
                     let port = thread * 100 + i;
                     let id = request::add_filter(block, &with_handle(0, port)).unwrap();
                     if i % 2 == 0 {
-                        request::delete_filter(block, id.chain, id.priority, id.handle).unwrap();
+                        request::delete_filter(block, key(id.chain, id.priority, id.handle)).unwrap();
                     }
                 }
             });

@@ -9,7 +9,7 @@ use tidegate_classifiers::flow_key::{self, Field};
 use tidegate_classifiers::packet::Packet;
 use tidegate_classifiers::port::{Egress, PortId, WorkerId};
 use tidegate_classifiers::request::{
-    self, ActionSpec, ETH_P_ALL, FilterInfo, FilterSpec, FlowerSpec, GactSpec, KindSpec, MirredSpec,
+    self, ActionSpec, ETH_P_ALL, FilterInfo, FilterKey, FilterSpec, FlowerSpec, GactSpec, KindSpec, MirredSpec,
 };
 use tidegate_classifiers::verdict::{Control, Verdict};
 
@@ -31,6 +31,10 @@ pub(crate) struct World {
 }
 
 impl Egress for World {
+    fn frame(&self) -> &[u8] {
+        &[]
+    }
+
     fn ready(&self, port: PortId) -> bool {
         !self.down.contains(&port)
     }
@@ -149,6 +153,10 @@ pub(crate) fn mirror(port: u16, control: Control) -> ActionSpec {
 
 pub(crate) fn redirect(port: u16) -> ActionSpec {
     ActionSpec::Mirred(MirredSpec::Redirect { port: PortId(port) })
+}
+
+pub(crate) fn key(chain: u32, priority: u32, handle: u32) -> FilterKey {
+    FilterKey { handle, ..FilterKey::priority(chain, priority) }
 }
 
 /// The errno of a request that is refused.

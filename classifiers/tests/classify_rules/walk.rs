@@ -73,10 +73,10 @@ fn goto_reads_the_chain_as_it_is_now_and_a_loaded_head_stays_as_it_was() {
 
     let target = request::add_filter(&block, &in_chain(1, matchall(1, &[gact(Control::Shot)]))).unwrap();
     assert_eq!(rig.send_to(&head, WorkerId(0), &tcp(80)), Verdict::Drop(DropReason::Filter));
-    request::delete_filter(&block, 1, 1, target.handle).unwrap();
+    request::delete_filter(&block, key(1, 1, target.handle)).unwrap();
     assert_eq!(rig.send_to(&head, WorkerId(0), &tcp(80)), Verdict::Pass);
 
-    request::delete_filter(&block, 0, 1, 1).unwrap();
+    request::delete_filter(&block, key(0, 1, 1)).unwrap();
     request::add_filter(&block, &matchall(1, &[gact(Control::Trap)])).unwrap();
     assert_eq!(rig.send_to(&head, WorkerId(0), &tcp(80)), Verdict::Pass);
     drop(head);
@@ -123,7 +123,7 @@ fn a_goto_to_an_empty_chain_passes_the_packet() {
 
     let id = request::add_filter(&rig.block, &in_chain(9, matchall(1, &[gact(Control::Trap)]))).unwrap();
     assert_eq!(rig.send(&tcp(80)), Verdict::Trap);
-    request::delete_filter(&rig.block, id.chain, id.priority, id.handle).unwrap();
+    request::delete_filter(&rig.block, key(id.chain, id.priority, id.handle)).unwrap();
     assert_eq!(rig.send(&tcp(80)), Verdict::Pass);
     assert_eq!(rig.packets(0, 2), 0);
 }
@@ -156,7 +156,7 @@ fn a_worker_beside_the_control_plane_sees_one_list_or_the_other() {
         });
         while !worker.is_finished() {
             request::add_filter(&block, &matchall(1, &[gact(Control::Trap)])).unwrap();
-            request::delete_filter(&block, 0, 1, 1).unwrap();
+            request::delete_filter(&block, key(0, 1, 1)).unwrap();
         }
         assert_eq!(worker.join().unwrap(), None);
     });

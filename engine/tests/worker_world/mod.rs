@@ -4,7 +4,6 @@
 
 use std::sync::Arc;
 
-use smallvec::SmallVec;
 use tidegate_classifiers::block::Block;
 use tidegate_classifiers::port::{PortId, WorkerId};
 use tidegate_classifiers::request::{self, ActionSpec, ETH_P_ALL, FilterSpec, GactSpec, KindSpec, MirredSpec};
@@ -13,6 +12,7 @@ use tidegate_config::Idle;
 use tidegate_engine::counters::Totals;
 use tidegate_engine::memory::{Layout, MemoryRings};
 use tidegate_engine::port::{ForwardTo, LinkState, PortState};
+use tidegate_engine::quiesce::Bursts;
 use tidegate_engine::rings::Rings;
 use tidegate_engine::worker::{Shared, Worker};
 
@@ -49,7 +49,7 @@ pub(crate) fn matchall(chain: u32, priority: u32, actions: impl IntoIterator<Ite
         protocol: ETH_P_ALL,
         handle: 0,
         kind: KindSpec::Matchall,
-        actions: actions.into_iter().collect::<SmallVec<_>>(),
+        actions: actions.into_iter().collect(),
         name: "".into(),
     }
 }
@@ -78,7 +78,7 @@ impl World {
     }
 
     pub(crate) fn with_idle(layout: Layout, burst_size: u16, ports: Vec<PortState>, idle: Idle) -> Self {
-        let shared = Arc::new(Shared::new(2, ports));
+        let shared = Arc::new(Shared::new(Bursts::new(2), ports));
         let worker = Worker::new(WorkerId(0), MemoryRings::new(layout), Arc::clone(&shared), burst_size, idle);
         World { worker, shared }
     }

@@ -1,0 +1,120 @@
+//! Dump: listings of filters, page by page.
+
+use super::{Cx, DumpFilter, FilterInfo, Record, info};
+use crate::block::Block;
+use crate::chain::Chain;
+use crate::error::RequestError;
+use crate::proto::ProtoRef;
+use crate::sync::Arc;
+
+/// Where a listing of filters goes on. It names what was listed last, and holds nothing between pages: chain, priority and
+/// filter may be gone then, and the listing goes on with the first that comes after them [WK-7], [WK-8].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Cursor {
+    /// Identity of the first chain that is not listed to its end, or a lower one than that of any such chain.
+    chain: u64,
+    /// In this very chain: the same of priorities.
+    priority: u64,
+    /// In the proto of this very priority, if its header was listed: the position of its last filter listed.
+    within: Option<Option<u64>>,
+}
+
+/// All filters with what they did: chains in order of creation, priorities ascending, filters in their kind's order [WK-3].
+pub fn dump(block: &Arc<Block>) -> Vec<FilterInfo> {
+    let (mut all, mut cursor) = (Vec::new(), Cursor::default());
+    while let Ok(page) = dump_page(block, &DumpFilter::default(), &mut cursor, 256)
+        && !page.is_empty()
+    {
+        all.extend(page.into_iter().filter_map(|record| match record {
+            Record::Filter(info) => Some(info),
+            Record::Proto(_) => None,
+        }));
+    }
+    all
+}
+
+/// Up to `max` more records; none at the end. What is there during the whole listing is listed exactly once, what comes or goes
+/// meanwhile at most once [WK-6].
+///
+/// # Errors
+/// `TooSmall` if `max` is 0 [WK-10].
+pub fn dump_page(
+    block: &Arc<Block>,
+    filter: &DumpFilter,
+    cursor: &mut Cursor,
+    max: usize,
+) -> Result<Vec<Record>, RequestError> {
+    if max == 0 {
+        return Err(RequestError::TooSmall("a single record")); // [ER-38]
+    }
+    let cx = Cx::new(block.plane(), true);
+    let mut page = Vec::new();
+    while page.len() < max {
+        let Some(chain) = block.core().next(cursor.chain, false) else { break };
+        if chain.id() != cursor.chain {
+            *cursor = Cursor { chain: chain.id(), ..Cursor::default() };
+        }
+        let wanted = filter.chain.is_none_or(|index| index == chain.index());
+        if !wanted || dump_chain(&cx, &chain, filter, cursor, max, &mut page) {
+            *cursor = Cursor { chain: chain.id() + 1, ..Cursor::default() };
+        }
+    }
+    Ok(page)
+}
+
+/// Returns whether the chain is listed to its end.
+fn dump_chain<'c>(
+    cx: &'c Cx<'c>,
+    chain: &Chain,
+    filter: &DumpFilter,
+    cursor: &mut Cursor,
+    max: usize,
+    page: &mut Vec<Record>,
+) -> bool {
+    while page.len() < max {
+        let guard = chain.lock();
+        let Some(proto) = guard.at_or_after(cursor.priority) else { return true };
+        let proto = ProtoRef::take(&proto, cx);
+        drop(guard);
+        let priority = u64::from(proto.priority());
+        if priority != cursor.priority {
+            (cursor.priority, cursor.within) = (priority, None);
+        }
+        let wanted = (filter.priority == 0 || filter.priority == proto.priority())
+            && (filter.protocol == 0 || filter.protocol == proto.protocol());
+        if !wanted || dump_proto(&proto, cursor, max, page) {
+            (cursor.priority, cursor.within) = (priority + 1, None);
+        }
+    }
+    false
+}
+
+/// Returns whether the proto is listed to its end.
+fn dump_proto(proto: &ProtoRef<'_>, cursor: &mut Cursor, max: usize, page: &mut Vec<Record>) -> bool {
+    let mut position = match cursor.within {
+        Some(position) => position,
+        None if !proto.kind().has_filters() => return true, // not yet there for clients
+        None => {
+            page.push(Record::Proto(proto.info())); // [WK-4]
+            cursor.within = Some(None);
+            None
+        }
+    };
+    loop {
+        let room = max - page.len();
+        let filters = proto.kind().page(position, room);
+        let last = filters.len() < room;
+        for (at, filter) in filters {
+            let place = (proto.info().chain, proto.priority(), proto.protocol(), proto.kind().name());
+            page.push(Record::Filter(info(place, &filter)));
+            position = Some(at);
+            cursor.within = Some(position);
+        }
+        if last {
+            return true;
+        }
+        if page.len() >= max {
+            return false;
+        }
+    }
+}

@@ -1,0 +1,101 @@
+//! What the control plane may ask: one function a verb. Every request path (file, socket, command line) goes through
+//! these.
+//!
+//! Requests on different protos run in parallel; those on one proto overlap but for their commits [UL-7]. The global lock
+//! is taken by requests that [UL-2] names: once, at the start, by the function that gives it back at the end [LK-8].
+
+mod action; // actions that stand alone
+mod chain; // chains and templates
+mod dump; // listings, page by page
+mod filter; // new, delete, get
+mod replay; // once more, after an attempt met somebody in the middle of something
+mod spec; // what requests say: plain data
+
+pub use action::{add_actions, delete_actions, dump_actions, flush_actions, get_action};
+pub use chain::{ChainCursor, add_chain, change_chain, delete_chain, dump_chains, get_chain, list_chains};
+pub use dump::{Cursor, dump, dump_page};
+pub use filter::{add_filter, delete_filter, get_filter, new_filter};
+pub use spec::*;
+
+use std::cell::RefCell;
+
+use crate::error::RequestError;
+use crate::filter::Filter;
+use crate::kind::Kind;
+use crate::plane::{Global, Plane};
+use crate::reap::Garbage;
+use crate::sync::Arc;
+
+/// One attempt at a request: which plane, and whether the global lock is held [UL-3].
+pub(crate) struct Cx<'p> {
+    plane: &'p Arc<Plane>,
+    global: Option<Global<'p>>,
+    /// What the attempt unlinked: goes to the reaper at its end, all at once.
+    garbage: RefCell<Vec<Garbage>>,
+}
+
+impl<'p> Cx<'p> {
+    /// Takes the global lock if `global`.
+    pub(crate) fn new(plane: &'p Arc<Plane>, global: bool) -> Cx<'p> {
+        Cx { plane, global: global.then(|| plane.global()), garbage: RefCell::default() }
+    }
+
+    pub(crate) fn plane(&self) -> &'p Arc<Plane> {
+        self.plane
+    }
+
+    /// The global lock for one step with `kind`, if the kind needs it and this attempt does not hold it [TP-17].
+    pub(crate) fn global_for(&self, kind: &dyn Kind) -> Option<Global<'p>> {
+        (!kind.unlocked() && self.global.is_none()).then(|| self.plane.global())
+    }
+
+    /// Whether `kind` may be used by this attempt.
+    pub(crate) fn may_use(&self, kind: &dyn Kind) -> bool {
+        kind.unlocked() || self.global.is_some()
+    }
+
+    /// A filter that is unlinked: what it holds is given back at once, its memory after the last packet [DD-4].
+    pub(crate) fn release(&self, filter: Arc<Filter>) {
+        let mut garbage = self.garbage.borrow_mut();
+        self.plane.actions().unbind(filter.actions(), &mut garbage);
+        garbage.push(Garbage::Filter(filter));
+    }
+
+    /// What workers may still hold [DD-1].
+    pub(crate) fn defer(&self, garbage: impl IntoIterator<Item = Garbage>) {
+        self.garbage.borrow_mut().extend(garbage);
+    }
+}
+
+impl Drop for Cx<'_> {
+    fn drop(&mut self) {
+        let garbage = self.garbage.take();
+        if !garbage.is_empty() {
+            self.plane.reaper().push(garbage);
+        }
+    }
+}
+
+/// For a listing or an event: a filter in the proto (chain, priority, protocol, kind).
+pub(crate) fn info(proto: (u32, u32, u16, KindName), filter: &Filter) -> FilterInfo {
+    let (chain, priority, protocol, kind) = proto;
+    FilterInfo {
+        chain,
+        priority,
+        protocol,
+        kind: kind.as_str(),
+        handle: filter.handle(),
+        name: filter.name().into(),
+        matches: filter.matches().spec(),
+        hits: filter.hits().sum(),
+        runs: filter.matches().runs(),
+        actions: filter.actions().iter().map(|action| action.info()).collect(),
+    }
+}
+
+fn check_chain(index: u32) -> Result<(), RequestError> {
+    if index > CHAIN_MAX {
+        return Err(RequestError::Invalid("chain index above 268435455")); // [ER-21]
+    }
+    Ok(())
+}
