@@ -11,15 +11,19 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use nix::sched::{CloneFlags, setns};
 use tidegate_classifiers::plane::Plane;
+use tidegate_client::Client;
+use tidegate_client::status::Status;
+use tidegate_client::wire::ReloadReport;
 use tidegate_config::Config;
-use tidegate_engine::control::{self, Reply, Request};
 use tidegate_engine::cpu;
 use tidegate_engine::engine::Engine;
 use tidegate_engine::lab::Namespace;
-use tidegate_engine::status::Status;
 
 /// How often the engine looks after itself.
 const TICK: Duration = Duration::from_millis(50);
+
+/// Its file, beside its socket.
+const FILE: &str = "bench.toml";
 
 /// A running gateway.
 #[derive(Debug)]
@@ -47,7 +51,9 @@ impl Gateway {
             // Before anything is started: every thread inherits namespace and core, and only workers change the latter.
             setns(File::open(path)?, CloneFlags::CLONE_NEWNET)?;
             cpu::pin(core)?;
+            let file = config.control.socket.with_file_name(FILE);
             let mut engine = Engine::start(config)?;
+            engine.take_orders(Box::new(move || tidegate_config::load_with(&file, std::iter::empty())))?;
             ready.send(Arc::clone(engine.plane()))?;
             while !flag.load(Ordering::Acquire) {
                 engine.tick();
@@ -67,10 +73,15 @@ impl Gateway {
     /// # Errors
     /// If it does not answer.
     pub(crate) fn status(&self) -> Result<Status> {
-        match control::call(&self.socket, &Request::Status)? {
-            Reply::Status(status) => Ok(*status),
-            Reply::Done => bail!("the gateway sent no status"),
-        }
+        Ok(Client::connect(&self.socket)?.status()?)
+    }
+
+    /// Has it take over what [`config`] wrote last.
+    ///
+    /// # Errors
+    /// If it is refused.
+    pub(crate) fn reload(&self) -> Result<ReloadReport> {
+        Ok(Client::connect(&self.socket)?.reload(None)?)
     }
 
     /// Stops it. `false` if it lost a frame or left something behind.
@@ -97,7 +108,7 @@ fn join(thread: JoinHandle<Result<bool>>) -> Result<bool> {
 /// # Errors
 /// The mistakes in it.
 pub(crate) fn config(folder: &Path, text: &str) -> Result<Config> {
-    let file = folder.join("bench.toml");
+    let file = folder.join(FILE);
     fs::write(&file, text)?;
     Ok(tidegate_config::load_with(&file, std::iter::empty())?)
 }

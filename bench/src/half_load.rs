@@ -13,6 +13,7 @@ use crate::disturbance::waited;
 use crate::forward::{packet, still};
 use crate::gateway::{self, Gateway};
 use crate::generator::{Generator, Traffic};
+use crate::reload::PAUSE;
 use crate::report::Summary;
 use crate::sink::Sink;
 use crate::storm::{Storm, blow};
@@ -160,6 +161,73 @@ pub(crate) fn measure(placement: &Placement, present: usize, rounds: u32, span: 
         placement: format!("{placement}; the storm is on core {}, with the generator", placement.generator),
         variants: variants.into(),
     })
+}
+
+/// What was lost beside reloads.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct ReloadLoss {
+    /// Packets a second, half of what could be forwarded.
+    pub(crate) pps: f64,
+    /// Turns without reloads.
+    pub(crate) without: Vec<LoadRound>,
+    /// Turns with reloads; their operations are reloads a second.
+    pub(crate) during: Vec<LoadRound>,
+}
+
+/// `rounds` rounds of `span` without reloads and with, of the filters that `filters` writes: those of the first file or of the
+/// second one. None of them matches the traffic.
+///
+/// # Errors
+/// If something does not start or stop, or a reload is refused.
+pub(crate) fn beside_reloads(
+    placement: &Placement,
+    rounds: u32,
+    span: Duration,
+    filters: impl Fn(bool) -> String,
+) -> Result<ReloadLoss> {
+    let topology = Topology::new("reload", &["in", "out"])?;
+    let sink = Sink::attach(&topology.outside, &far_end("out"))?;
+    let folder = topology.folder()?;
+    let text = |second: bool| {
+        format!(
+            "[workers]\ncount = 1\ncores = [{}]\nidle = \"{}\"\n[control]\nsocket = \"{}\"\n\
+             [port.in]\nforward_to = \"out\"\n[port.out]\nforward_to = \"in\"\n{}",
+            placement.worker,
+            Idle::Busy.name(),
+            folder.join("control.sock").display(),
+            filters(second)
+        )
+    };
+    let texts = [text(true), text(false)];
+    let gateway = Gateway::start(&topology.gateway, gateway::config(&folder, &texts[1])?, placement.generator)?;
+    let lane = Lane { placement, topology: &topology, sink: &sink, gateway: &gateway };
+    let mut whole_pps: f64 = 0.0;
+    for _ in 0..TRIES {
+        whole_pps = whole_pps.max(lane.run(None, span, &mut beside_nothing)?.pps);
+    }
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "some million at most")]
+    let half = (whole_pps / 2.0) as u32;
+    ensure!(half > 0, "no packet came");
+    let mut reloads: usize = 0;
+    let mut reload = |span: Duration| -> Result<f64> {
+        let (started, before) = (Instant::now(), reloads);
+        while started.elapsed() < span {
+            gateway::config(&folder, &texts[reloads % 2])?;
+            gateway.reload()?;
+            reloads += 1;
+            sleep(PAUSE);
+        }
+        #[expect(clippy::cast_precision_loss, reason = "a rate for people")]
+        let made = (reloads - before) as f64;
+        Ok(made / started.elapsed().as_secs_f64())
+    };
+    let (mut without, mut during) = (Vec::new(), Vec::new());
+    for _ in 0..rounds {
+        without.push(lane.run(Some(half), span, &mut |span| beside_loop(placement.generator, span))?);
+        during.push(lane.run(Some(half), span, &mut reload)?);
+    }
+    ensure!(gateway.stop()?, "the gateway lost a frame, or does not account for a packet");
+    Ok(ReloadLoss { pps: half.into(), without, during })
 }
 
 struct Lane<'a> {

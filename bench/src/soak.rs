@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use fastrand::Rng;
 use tidegate_classifiers::verdict::DropReason;
-use tidegate_engine::status::{PortStatus, Status};
+use tidegate_client::status::{PortStatus, Status};
 
 use crate::gateway::{self, Gateway};
 use crate::generator::{Generator, Traffic};

@@ -67,6 +67,7 @@ impl Storm {
             kind: KindSpec::Flower(Box::default()),
             actions: [drop].into_iter().collect(),
             name: "".into(),
+            options: Default::default(),
         };
         Storm { block: Arc::clone(block), spec, present: VecDeque::new(), next: 0, stream }
     }

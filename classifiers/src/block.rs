@@ -1,6 +1,7 @@
 //! Block: chains bound to hooks, and the life of the chains.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::hash_map::Entry;
+use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
 use crossbeam_utils::CachePadded;
@@ -9,10 +10,12 @@ use crate::chain::{Chain, ChainRef, Pin, ProtoList, Protos};
 use crate::error::{Refusal, RequestError, Why};
 use crate::event::{BlockId, Event};
 use crate::kind::u32::Tables;
+use crate::ledger::{By, Ledger};
 use crate::live::{Class, Token};
 use crate::plane::{HeadChange, Plane};
-use crate::request::{ChainInfo, Cx, KindSpec};
+use crate::request::{ChainInfo, Cx, KindSpec, Owner};
 use crate::sync::{Arc, Changed, Loaded, Lock, class};
+use crate::transaction::Overtaken;
 
 /// A set of chains. Requests change it, workers classify with it; any number of hooks may be bound to one.
 ///
@@ -39,7 +42,8 @@ pub(crate) struct Core {
     /// it, chain 0's lock [HC-2], [HC-3].
     entry: Arc<Protos>,
     chains: CachePadded<Lock<Chains, { class::INNER }>>,
-    dying: Lock<HashSet<ProtoKey>, { class::INNER }>,
+    /// How many of each.
+    dying: Lock<HashMap<ProtoKey, usize>, { class::INNER }>,
     /// Something left `dying`.
     died: Changed,
     /// Of all u32 protos [U3-7].
@@ -78,7 +82,19 @@ struct Member {
     action_refcnt: usize,
     /// A client asked for it: one reference that stays until the chain is deleted [CH-3].
     explicitly_created: bool,
+    /// Who that was.
+    owner: Owner,
     template: Option<Arc<Template>>,
+    /// What a transaction has prepared: only of a chain that clients do not see.
+    claim: Option<Claim>,
+}
+
+/// A chain that comes with a commit. Whoever looks for the chain finds it, but only the transaction sees it.
+#[derive(Debug)]
+struct Claim {
+    ledger: Arc<Ledger>,
+    /// The chain is wanted for its own sake, and with which template; otherwise for its filters.
+    explicit: Option<Option<Arc<Template>>>,
 }
 
 /// What the filters of a chain must keep to [TM-1].
@@ -167,7 +183,7 @@ impl Drop for Block {
         core.plane.forget(core.index); // first, so that a bind with this index gets a new block [BL-7]
         let cx = Cx::new(&core.plane, false);
         let mut from = 0;
-        while let Some(chain) = core.next(from, true) {
+        while let Some(chain) = core.next_of_all(from) {
             from = chain.id() + 1;
             chain.flush(&cx, false); // filters go unannounced [CH-15]
             core.make_absent(&chain);
@@ -191,10 +207,10 @@ impl Core {
         &self.tables
     }
 
-    /// The chain `index` that clients see.
-    pub(crate) fn get(&self, index: u32) -> Option<ChainRef> {
+    /// The chain `index`, if `by` sees it.
+    pub(crate) fn get(&self, index: u32, by: By<'_>) -> Option<ChainRef> {
         let mut chains = self.chains.lock();
-        let member = chains.find(index).filter(|member| member.chain.is_announced())?;
+        let member = chains.find(index).filter(|member| member.is_seen(by))?;
         Some(member.take())
     }
 
@@ -212,33 +228,97 @@ impl Core {
         Pin::counted(Arc::clone(&member.chain))
     }
 
-    /// The first chain with identity `from` or a higher one that clients see; with `hidden`, any chain [CH-14].
-    pub(crate) fn next(&self, from: u64, hidden: bool) -> Option<ChainRef> {
+    /// The first chain with identity `from` or a higher one that `by` sees [CH-14].
+    pub(crate) fn next(&self, from: u64, by: By<'_>) -> Option<ChainRef> {
         let mut chains = self.chains.lock();
-        let (_, member) = chains.members.range_mut(from..).find(|(_, member)| hidden || member.chain.is_announced())?;
+        let (_, member) = chains.members.range_mut(from..).find(|(_, member)| member.is_seen(by))?;
         Some(member.take())
     }
 
-    /// Creates the chain explicitly, or revives a hidden one, with its template from the first moment on [CH-2], [TM-5].
+    /// The same, whoever sees it or not.
+    fn next_of_all(&self, from: u64) -> Option<ChainRef> {
+        let mut chains = self.chains.lock();
+        chains.members.range_mut(from..).next().map(|(_, member)| member.take())
+    }
+
+    /// Creates the chain explicitly, or revives a hidden one, with its template from the first moment on [CH-2], [TM-5]; in a
+    /// transaction, prepares that. Under the global lock.
     pub(crate) fn make_explicit(
         self: &Arc<Self>,
         index: u32,
         template: Option<Template>,
         create: bool,
-    ) -> Result<(), RequestError> {
+        by: By<'_>,
+    ) -> Result<(), Refusal> {
         let mut chains = self.chains.lock();
         match chains.find(index) {
-            Some(member) if member.chain.is_announced() => return Err(RequestError::Exists("this chain")), // [ER-17]
-            _ if !create => return Err(RequestError::NotFound("chain")),                                   // [ER-18]
+            Some(member) if member.is_seen(by) => return Err(RequestError::Exists("this chain").into()), // [ER-17]
+            _ if !create => return Err(RequestError::NotFound("chain").into()),                          // [ER-18]
             _ => {}
         }
+        let template = template.map(Arc::new);
         let member = chains.member(self, index);
-        member.explicitly_created = true;
-        member.refcnt += 1;
-        member.set_template(template.map(Arc::new));
-        self.tell(|block| Event::ChainAdded { block, chain: index });
-        chains.member(self, index).chain.set_announced(true);
+        match by {
+            Some(ledger) => {
+                member.claim(ledger)?.explicit = Some(template);
+                member.mark_templated();
+            }
+            None => {
+                member.take_over(self.id, template.is_some())?;
+                member.make_explicit(template, Owner::Client);
+                self.announce_member(member);
+            }
+        }
         Ok(())
+    }
+
+    /// Clients see the chain from now on.
+    fn announce_member(&self, member: &Member) {
+        if !member.chain.is_announced() {
+            self.tell(|block| Event::ChainAdded { block, chain: member.chain.index() });
+            member.chain.set_announced(true);
+        }
+    }
+
+    /// The transaction is being committed: what it has prepared for `chain` is there, before its filters are.
+    pub(crate) fn fulfil(&self, chain: &Chain, ledger: &Arc<Ledger>) {
+        let mut chains = self.chains.lock();
+        let Some(member) = chains.members.get_mut(&chain.id()) else { return };
+        let Some(claim) = member.claim.take_if(|claim| claim.is_of(Some(ledger))) else { return };
+        if let Some(template) = claim.explicit {
+            member.make_explicit(template, ledger.owner());
+        }
+        if member.others() > 0 {
+            self.announce_member(member);
+        }
+    }
+
+    /// The transaction is given up: nothing is prepared for `chain` any more.
+    pub(crate) fn withdraw(&self, chain: &Chain, ledger: &Arc<Ledger>) {
+        let mut chains = self.chains.lock();
+        let Some(member) = chains.members.get_mut(&chain.id()) else { return };
+        let claim = member.claim.take_if(|claim| claim.is_of(Some(ledger)));
+        member.mark_templated();
+        drop(chains);
+        drop(claim);
+    }
+
+    /// The client who asked for the chain does so no longer; with `ledger`, from its commit on.
+    pub(crate) fn unask(&self, chain: &Arc<Chain>, by: By<'_>) {
+        let mut chains = self.chains.lock();
+        let Some(member) = chains.members.get_mut(&chain.id()) else { return };
+        let mut reference = None;
+        match (by, &mut member.claim) {
+            (Some(_), Some(claim)) if claim.is_of(by) => claim.explicit = None,
+            (Some(ledger), _) if member.explicitly_created => ledger.note_unasked(chain),
+            (None, _) if std::mem::take(&mut member.explicitly_created) => {
+                reference = Some(ChainRef::counted(Arc::clone(chain)));
+            }
+            _ => {}
+        }
+        member.mark_templated();
+        drop(chains);
+        drop(reference);
     }
 
     /// The chain is no longer there for clients: neither for its own sake, nor with its template. Its filters have been
@@ -246,7 +326,8 @@ impl Core {
     pub(crate) fn make_absent(&self, chain: &ChainRef) {
         let mut chains = self.chains.lock();
         let Some(member) = chains.members.get_mut(&chain.id()) else { return };
-        let template = member.set_template(None);
+        let template = member.template.take();
+        member.mark_templated();
         if std::mem::take(&mut member.explicitly_created) {
             member.refcnt -= 1; // not the last: `chain` is one
         }
@@ -257,9 +338,9 @@ impl Core {
         drop(template);
     }
 
-    /// Before the first filter of a chain is committed, it becomes visible [NT-4]. `Again` if the chain's template is not
-    /// the one that the filter was checked with [CC-17].
-    pub(crate) fn announce(&self, chain: &Chain, template: Option<&Arc<Template>>) -> Result<(), Refusal> {
+    /// Before the first filter of a chain is committed, it becomes visible [NT-4]; before the first one of a transaction is
+    /// prepared, visible to that. `Again` if the chain's template is not the one that the filter was checked with [CC-17].
+    pub(crate) fn announce(&self, chain: &Chain, template: Option<&Arc<Template>>, by: By<'_>) -> Result<(), Refusal> {
         // A template comes only with the announcement, and an announced chain never gets another one.
         if template.is_none() && chain.is_announced() && !chain.is_templated() {
             return Ok(());
@@ -268,25 +349,34 @@ impl Core {
         let Some(member) = chains.members.get_mut(&chain.id()) else {
             return Err(Refusal::Again(Why::Flushing));
         };
-        if member.template.as_ref().map(Arc::as_ptr) != template.map(Arc::as_ptr) {
+        if member.template(by).map(Arc::as_ptr) != template.map(Arc::as_ptr) {
             return Err(Refusal::Again(Why::Flushing));
         }
-        if !chain.is_announced() {
-            self.tell(|block| Event::ChainAdded { block, chain: chain.index() });
-            chain.set_announced(true);
+        match by {
+            _ if chain.is_announced() => {}
+            Some(ledger) => {
+                member.claim(ledger)?;
+            }
+            None => {
+                member.take_over(self.id, false)?;
+                self.announce_member(member);
+            }
         }
         Ok(())
     }
 
-    pub(crate) fn template(&self, chain: &Chain) -> Option<Arc<Template>> {
+    /// The template that filters of `by` must keep to.
+    pub(crate) fn template(&self, chain: &Chain, by: By<'_>) -> Option<Arc<Template>> {
         if !chain.is_templated() {
             return None;
         }
-        self.chains.lock().members.get(&chain.id())?.template.clone()
+        self.chains.lock().members.get(&chain.id())?.template(by).cloned()
     }
 
     pub(crate) fn info(&self, chain: &Chain) -> ChainInfo {
-        ChainInfo { index: chain.index(), template: self.template(chain).map(|template| template.spec.clone()) }
+        let (index, template) = (chain.index(), self.template(chain, None));
+        let owner = self.chains.lock().members.get(&chain.id()).map(Member::owner).unwrap_or_default();
+        ChainInfo { index, owner, template: template.map(|template| template.spec.clone()) }
     }
 
     /// A reference by a request or a proto goes.
@@ -296,13 +386,14 @@ impl Core {
             unreachable!("a counted reference keeps its chain in the block")
         };
         member.refcnt -= 1;
-        let others = member.refcnt - member.action_refcnt;
+        let others = member.others();
         let mut template = None;
         if others == usize::from(member.explicitly_created) {
             chain.end_flush(); // [CH-11]
         }
         if others == 0 {
-            template = member.set_template(None); // [TM-6]
+            template = member.template.take(); // [TM-6]
+            member.mark_templated();
             if chain.set_announced(false) {
                 self.tell(|block| Event::ChainDeleted { block, chain: chain.index() });
             }
@@ -335,13 +426,12 @@ impl Core {
 
     /// Enters a proto that is being unlinked into the destroy registry.
     pub(crate) fn set_dying(self: &Arc<Self>, key: ProtoKey) -> Dying {
-        let new = self.dying.lock().insert(key);
-        debug_assert!(new, "one proto of a key is destroyed at a time [TP-14]");
+        *self.dying.lock().entry(key).or_default() += 1;
         Dying { core: Arc::clone(self), key }
     }
 
     pub(crate) fn is_dying(&self, key: ProtoKey) -> bool {
-        self.dying.lock().contains(&key)
+        self.dying.lock().contains_key(&key)
     }
 
     /// Waits until something left the destroy registry, for at most `time`; not at all if it is empty [RP-4].
@@ -362,7 +452,14 @@ impl Core {
 
 impl Drop for Dying {
     fn drop(&mut self) {
-        self.core.dying.lock().remove(&self.key);
+        let mut dying = self.core.dying.lock();
+        if let Entry::Occupied(mut count) = dying.entry(self.key) {
+            *count.get_mut() -= 1;
+            if *count.get() == 0 {
+                count.remove();
+            }
+        }
+        drop(dying);
         self.core.died.notify_all();
     }
 }
@@ -384,7 +481,9 @@ impl Chains {
                 refcnt: 0,
                 action_refcnt: 0,
                 explicitly_created: false,
+                owner: Owner::Client,
                 template: None,
+                claim: None,
             }
         })
     }
@@ -400,15 +499,77 @@ impl Chains {
 }
 
 impl Member {
-    /// Returns the one of before, which goes after the lock.
-    fn set_template(&mut self, template: Option<Arc<Template>>) -> Option<Arc<Template>> {
-        self.chain.set_templated(template.is_some());
-        std::mem::replace(&mut self.template, template)
+    /// Whether the chain is there, for `by`.
+    fn is_seen(&self, by: By<'_>) -> bool {
+        let claim = self.claim.as_ref().filter(|claim| claim.is_of(by));
+        self.chain.is_announced() || claim.is_some_and(|claim| claim.explicit.is_some() || self.others() > 0)
+    }
+
+    /// Who asked for the chain; a client, if nobody did.
+    fn owner(&self) -> Owner {
+        if self.explicitly_created { self.owner } else { Owner::Client }
+    }
+
+    /// References but those by gotos.
+    fn others(&self) -> usize {
+        self.refcnt - self.action_refcnt
+    }
+
+    fn template(&self, by: By<'_>) -> Option<&Arc<Template>> {
+        let claim = self.claim.as_ref().filter(|claim| claim.is_of(by));
+        claim.and_then(|claim| claim.explicit.as_ref()).unwrap_or(&self.template).as_ref()
+    }
+
+    /// Lets those who look for a template know whether they find one.
+    fn mark_templated(&self) {
+        let claimed = self.claim.as_ref().is_some_and(|claim| matches!(claim.explicit, Some(Some(_))));
+        self.chain.set_templated(self.template.is_some() || claimed);
+    }
+
+    /// The client's reference and the template; there was neither.
+    fn make_explicit(&mut self, template: Option<Arc<Template>>, owner: Owner) {
+        self.explicitly_created = true;
+        self.owner = owner;
+        self.refcnt += 1;
+        self.template = template;
+        self.mark_templated(); // before anybody sees the chain
+    }
+
+    /// The claim of this transaction; `Busy` if another one was faster [TX-7].
+    fn claim(&mut self, ledger: &Arc<Ledger>) -> Result<&mut Claim, RequestError> {
+        if self.claim.is_none() {
+            self.refcnt += 1;
+            self.action_refcnt += 1;
+            ledger.note_chain(Pin::counted(Arc::clone(&self.chain)));
+        }
+        let claim = self.claim.get_or_insert_with(|| Claim { ledger: Arc::clone(ledger), explicit: None });
+        if !claim.is_of(Some(ledger)) {
+            return Err(RequestError::Busy("another transaction has prepared this chain"));
+        }
+        Ok(claim)
+    }
+
+    /// A plain request makes the chain, with a template of its own or not. What a transaction has prepared is lost if it had
+    /// asked for the chain, or if its filters may not fit [TX-6].
+    fn take_over(&mut self, block: BlockId, templated: bool) -> Result<(), Refusal> {
+        let chain = self.chain.index();
+        if let Some(claim) = self.claim.as_ref().filter(|claim| templated || claim.explicit.is_some()) {
+            claim.ledger.overtake(Overtaken::Chain { block, chain })?;
+        }
+        self.claim = None;
+        self.mark_templated();
+        Ok(())
     }
 
     fn take(&mut self) -> ChainRef {
         self.refcnt += 1;
         ChainRef::counted(Arc::clone(&self.chain))
+    }
+}
+
+impl Claim {
+    fn is_of(&self, by: By<'_>) -> bool {
+        by.is_some_and(|ledger| Arc::ptr_eq(ledger, &self.ledger))
     }
 }
 

@@ -6,7 +6,8 @@ use std::ops::ControlFlow;
 use crate::block::{Core, Template};
 use crate::error::{Refusal, RequestError};
 use crate::inject::Point;
-use crate::kind::View;
+use crate::kind::{Deleted, View};
+use crate::ledger::By;
 use crate::live::Token;
 use crate::proto::{Proto, ProtoRef};
 use crate::reap::Garbage;
@@ -48,7 +49,8 @@ pub(crate) struct Protos {
     lock: Lock<(), { class::CHAIN }>,
 }
 
-/// The protos of a chain at one moment, in ascending order of priority, no two alike [TP-1].
+/// The protos of a chain at one moment, in ascending order of priority. Nobody sees two of one priority [TP-1]; but a transaction
+/// can make another one in the place of one that it empties, and that one stays until no packet needs it [TX-8].
 #[derive(Clone, Debug, Default)]
 pub struct ProtoList {
     entries: Tree<Entry>,
@@ -59,6 +61,8 @@ pub struct ProtoList {
 pub(crate) struct Entry {
     pub(crate) proto: Arc<Proto>,
     pub(crate) view: View,
+    /// Above that of those of its priority that were there when it came.
+    serial: u32,
 }
 
 /// The chain's lock, held: proof for whoever changes the list [LK-4].
@@ -72,7 +76,7 @@ pub(crate) struct ChainGuard<'a> {
 #[derive(Debug)]
 pub(crate) struct ChainRef(Arc<Chain>);
 
-/// A reference on a chain by a goto action: counted in `refcnt` and `action_refcnt`, given back when dropped [OBJ-4].
+/// A reference on a chain by a goto action, or by a transaction that has prepared the chain: counted in `refcnt` and `action_refcnt`, given back when dropped [OBJ-4].
 #[derive(Debug)]
 pub(crate) struct Pin(Arc<Chain>);
 
@@ -106,7 +110,7 @@ impl Chain {
 
     /// The proto with `priority`, found without the lock: it was listed a moment ago, and is not being destroyed [TP-2].
     pub(crate) fn find<'c>(&self, priority: u32, cx: &'c Cx<'c>) -> Option<ProtoRef<'c>> {
-        ProtoRef::try_take(&self.protos.load().get(priority)?.proto, cx)
+        ProtoRef::try_take(&self.protos.load().get(priority, cx.by())?.proto, cx)
     }
 
     pub(crate) fn is_flushing(&self) -> bool {
@@ -159,25 +163,54 @@ impl Chain {
     /// Takes `proto` out if it is still listed and has no filter, and none that is being built [TP-15]. Returns whether it
     /// did.
     pub(crate) fn remove_if_empty(&self, cx: &Cx<'_>, proto: &Arc<Proto>) -> bool {
+        self.remove_if(cx, proto, || Ok(proto.kind().retire_if_empty())).unwrap_or(false)
+    }
+
+    /// A plain request takes `priority`: a proto that a transaction has made there is overtaken with all that is in it [TX-8].
+    pub(crate) fn take_over(&self, cx: &Cx<'_>, priority: u32) -> Result<(), Refusal> {
+        let Some(proto) = self.protos.load().last(priority).map(|entry| Arc::clone(&entry.proto)) else {
+            return Ok(());
+        };
+        if proto.is_private() {
+            self.remove_if(cx, &proto, || proto.kind().retire_prepared())?;
+        }
+        Ok(())
+    }
+
+    /// After filters were deleted from `proto`: it goes if it is empty now, or shows what it is now.
+    pub(crate) fn follow(&self, cx: &Cx<'_>, proto: &Arc<Proto>, deleted: Deleted) {
+        let gone = deleted.last && self.remove_if_empty(cx, proto);
+        if deleted.publish && !gone {
+            self.refresh(proto);
+        }
+    }
+
+    fn remove_if(
+        &self,
+        cx: &Cx<'_>,
+        proto: &Arc<Proto>,
+        retire: impl FnOnce() -> Result<bool, Refusal>,
+    ) -> Result<bool, Refusal> {
         let mut guard = self.lock();
-        if !guard.lists(proto) || !proto.kind().retire_if_empty() {
-            return false;
+        if !guard.lists(proto) || !retire()? {
+            return Ok(false);
         }
         guard.unlink(proto);
         drop(guard);
         drop(ProtoRef::of_list(Arc::clone(proto), cx));
-        true
+        Ok(true)
     }
 
     /// Publishes what the filters of `proto` are now, if it is listed and that has not been done yet.
     pub(crate) fn refresh(&self, proto: &Arc<Proto>) {
         let mut guard = self.lock();
-        if guard.lists(proto)
-            && let Some(view) = proto.kind().publish()
+        let list = guard.load();
+        if let Some(&Entry { serial, .. }) = list.entry(proto)
+            && let Some((view, version)) = proto.kind().unpublished()
         {
-            let entry = Entry { proto: Arc::clone(proto), view };
-            let list = ProtoList { entries: guard.load().entries.with(entry) };
-            guard.publish(list);
+            let entry = Entry { proto: Arc::clone(proto), view, serial };
+            guard.publish(ProtoList { entries: list.entries.with(entry) });
+            proto.kind().set_published(version);
         }
     }
 }
@@ -210,14 +243,27 @@ impl ChainGuard<'_> {
         self.chain.protos.load()
     }
 
-    /// The proto with `priority` [TP-2].
-    pub(crate) fn find(&self, priority: u32) -> Option<Arc<Proto>> {
-        self.load().get(priority).map(|entry| Arc::clone(&entry.proto))
+    /// The proto with `priority` that `by` sees [TP-2].
+    pub(crate) fn find(&self, priority: u32, by: By<'_>) -> Option<Arc<Proto>> {
+        self.load().get(priority, by).map(|entry| Arc::clone(&entry.proto))
     }
 
-    /// The first proto with `priority` or a higher one [WK-8].
-    pub(crate) fn at_or_after(&self, priority: u64) -> Option<Arc<Proto>> {
-        self.load().entries.at_or_after(priority).map(|entry| Arc::clone(&entry.proto))
+    /// The proto that came last to `priority`, seen or not.
+    pub(crate) fn last(&self, priority: u32) -> Option<Arc<Proto>> {
+        self.load().last(priority).map(|entry| Arc::clone(&entry.proto))
+    }
+
+    /// The first proto with `priority` or a higher one that `by` sees [WK-8].
+    pub(crate) fn at_or_after(&self, priority: u64, by: By<'_>) -> Option<Arc<Proto>> {
+        let list = self.load();
+        let mut from = priority;
+        loop {
+            let next = list.entries.at_or_after(key(u32::try_from(from).ok()?, 0))?.proto.priority();
+            if let Some(entry) = list.get(next, by) {
+                return Some(Arc::clone(&entry.proto));
+            }
+            from = u64::from(next) + 1;
+        }
     }
 
     /// All protos in order.
@@ -232,28 +278,34 @@ impl ChainGuard<'_> {
 
     /// Whether this very proto is listed.
     pub(crate) fn lists(&self, proto: &Arc<Proto>) -> bool {
-        self.load().get(proto.priority()).is_some_and(|entry| Arc::ptr_eq(&entry.proto, proto))
+        self.load().entry(proto).is_some()
     }
 
     /// Lists `proto`, whose priority is free; the list's reference on it is taken by the caller.
     pub(crate) fn link(&mut self, proto: &Arc<Proto>) {
-        let entry = Entry { proto: Arc::clone(proto), view: View::Nothing };
-        let list = ProtoList { entries: self.load().entries.with(entry) };
-        self.publish(list);
+        let list = self.load();
+        let serial = list.last(proto.priority()).map_or(0, |last| last.serial + 1);
+        let entry = Entry { proto: Arc::clone(proto), view: View::Nothing, serial };
+        self.publish(ProtoList { entries: list.entries.with(entry) });
     }
 
     /// Takes `proto` out and registers it as being destroyed [TP-14]. The list's reference is given back by the caller,
     /// after unlocking.
-    pub(crate) fn unlink(&mut self, proto: &Proto) {
+    pub(crate) fn unlink(&mut self, proto: &Arc<Proto>) {
         proto.set_dying();
-        let list = ProtoList { entries: self.load().entries.without(proto.priority().into()) };
+        let list = self.load();
+        let Some(entry) = list.entry(proto) else { return };
+        let list = ProtoList { entries: list.entries.without(entry.key()) };
+        if let Some(last) = list.last(proto.priority()) {
+            last.proto.kind().set_heir(false);
+        }
         self.publish(list);
     }
 
     /// The priority of a filter that asks for an automatic one: before the earlier ones, so later filters match first.
     /// Priorities beyond 16 bits, which tc does not have, are left out of it.
     pub(crate) fn automatic_priority(&self) -> Result<u32, RequestError> {
-        match self.load().entries.at_or_after(AUTOMATIC_MIN.into()).map(|entry| entry.proto.priority()) {
+        match self.load().entries.at_or_after(key(AUTOMATIC_MIN, 0)).map(|entry| entry.proto.priority()) {
             Some(AUTOMATIC_MIN) => Err(RequestError::NoSpace("automatic priority")), // [PR-2], [ER-7]
             Some(priority) if priority <= AUTOMATIC_MAX => Ok(priority - 1),
             _ => Ok(AUTOMATIC_FIRST),
@@ -291,9 +343,28 @@ impl ProtoList {
         self.entries.try_for_each(f)
     }
 
-    /// The proto with `priority`.
-    pub(crate) fn get(&self, priority: u32) -> Option<&Entry> {
-        self.entries.get(priority.into())
+    /// The proto with `priority` that `by` sees: the last of those that do not belong to another transaction.
+    pub(crate) fn get(&self, priority: u32, by: By<'_>) -> Option<&Entry> {
+        self.backwards(priority).find(|entry| entry.proto.is_seen(by))
+    }
+
+    /// The proto that came last to `priority`.
+    fn last(&self, priority: u32) -> Option<&Entry> {
+        self.backwards(priority).next()
+    }
+
+    /// The place of this very proto.
+    fn entry(&self, proto: &Arc<Proto>) -> Option<&Entry> {
+        self.backwards(proto.priority()).find(|entry| Arc::ptr_eq(&entry.proto, proto))
+    }
+
+    /// All protos with `priority`, the last one first: nearly always one.
+    fn backwards(&self, priority: u32) -> impl Iterator<Item = &Entry> {
+        let entry = |key| self.entries.at_or_before(key).filter(|entry| entry.proto.priority() == priority);
+        let before = move |entry: &&Entry| {
+            self.entries.at_or_before(entry.key().checked_sub(1)?).filter(|entry| entry.proto.priority() == priority)
+        };
+        std::iter::successors(entry(key(priority, u32::MAX)), before)
     }
 
     /// Priority of the first proto: what a head-change subscriber wants to know; nothing if there is none.
@@ -302,10 +373,16 @@ impl ProtoList {
     }
 }
 
+/// Where a proto is in the list.
+#[inline]
+fn key(priority: u32, serial: u32) -> u64 {
+    u64::from(priority) << 32 | u64::from(serial)
+}
+
 impl Keyed for Entry {
     #[inline]
     fn key(&self) -> u64 {
-        self.proto.priority().into()
+        key(self.proto.priority(), self.serial)
     }
 }
 
@@ -319,9 +396,10 @@ impl ChainRef {
         &self.0
     }
 
-    /// Makes the chain visible to clients if it is not yet; `Again` if its template is not the one that was looked at.
-    pub(crate) fn announce(chain: &Arc<Chain>, template: Option<&Arc<Template>>) -> Result<(), Refusal> {
-        chain.core.announce(chain, template)
+    /// Makes the chain visible to clients if it is not yet, or to a transaction alone; `Again` if its template is not the one
+    /// that was looked at.
+    pub(crate) fn announce(chain: &Arc<Chain>, template: Option<&Arc<Template>>, by: By<'_>) -> Result<(), Refusal> {
+        chain.core.announce(chain, template, by)
     }
 }
 
@@ -343,6 +421,10 @@ impl Pin {
     /// Only by the block, which has counted it.
     pub(crate) fn counted(chain: Arc<Chain>) -> Pin {
         Pin(chain)
+    }
+
+    pub(crate) fn chain(&self) -> &Arc<Chain> {
+        &self.0
     }
 
     pub(crate) fn protos(&self) -> &Arc<Protos> {

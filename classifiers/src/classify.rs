@@ -5,6 +5,7 @@ use std::ops::ControlFlow;
 use crate::action::Outcome;
 use crate::block::Block;
 use crate::chain::ProtoList;
+use crate::generation::Generation;
 use crate::packet::Packet;
 use crate::port::{Egress, WorkerId};
 use crate::request::ETH_P_ALL;
@@ -19,6 +20,9 @@ pub const RESTARTS_MAX: u32 = 16;
 pub struct Context<'a, E: Egress> {
     /// The worker that classifies; less than the number given to [`Block::new`].
     pub worker: WorkerId,
+    /// What the worker read with [`Plane::generation`](crate::plane::Plane::generation) at the beginning of the burst, before it
+    /// loaded any head.
+    pub generation: Generation,
     /// Now, in ns on a monotone clock that never reads 0.
     pub now_ns: u64,
     /// For `random netrand`.

@@ -89,6 +89,8 @@ pub(crate) enum Why {
     Locked,
     /// An automatic priority went to another request [PR-4].
     Priority,
+    /// What it would take from a transaction is being committed [TX-6].
+    Committing,
 }
 
 impl From<RequestError> for Refusal {

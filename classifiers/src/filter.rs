@@ -5,10 +5,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use crate::action::{Actions, Outcome};
 use crate::classify::Walk;
 use crate::counters::Counters;
+use crate::generation::{Generation, Span};
 use crate::kind::Matches;
 use crate::live::Token;
 use crate::packet::Packet;
 use crate::port::Egress;
+use crate::request::{FilterOptions, Owner};
 
 /// One rule of a proto: what it matches, and what happens to those packets. Never changes; a replacement is another
 /// filter with the same handle.
@@ -17,23 +19,48 @@ pub(crate) struct Filter {
     matches: Matches,
     hits: Counters,
     actions: Actions,
+    /// In which generations packets meet it.
+    span: Span,
     handle: u32,
     /// Set once, under the proto's lock, by whoever deletes or replaces it [OBJ-11].
     deleted: AtomicBool,
-    name: Box<str>,
+    owner: Owner,
+    /// What only requests look at.
+    rare: Option<Box<Rare>>,
     _live: Token,
+}
+
+/// What most filters do not have.
+#[derive(Debug, Default)]
+struct Rare {
+    name: Box<str>,
+    options: FilterOptions,
 }
 
 impl Filter {
     pub(crate) fn new(
         handle: u32,
-        name: Box<str>,
+        (name, options): (&str, FilterOptions),
         matches: Matches,
         actions: Actions,
+        span: Span,
         hits: Counters,
         live: Token,
     ) -> Filter {
-        Filter { matches, hits, actions, handle, deleted: AtomicBool::new(false), name, _live: live }
+        let rare = (!name.is_empty() || options != FilterOptions::default())
+            .then(|| Box::new(Rare { name: name.into(), options }));
+        let (deleted, owner) = (AtomicBool::new(false), Owner::Client);
+        Filter { matches, hits, actions, span, handle, deleted, owner, rare, _live: live }
+    }
+
+    /// The same, of another owner.
+    pub(crate) fn owned_by(self, owner: Owner) -> Filter {
+        Filter { owner, ..self }
+    }
+
+    /// Whose it is.
+    pub(crate) fn owner(&self) -> Owner {
+        self.owner
     }
 
     /// Number within the proto.
@@ -43,7 +70,12 @@ impl Filter {
 
     /// The operator's name; empty if none.
     pub(crate) fn name(&self) -> &str {
-        &self.name
+        self.rare.as_ref().map_or("", |rare| &rare.name)
+    }
+
+    /// What it was given besides.
+    pub(crate) fn options(&self) -> FilterOptions {
+        self.rare.as_ref().map(|rare| rare.options).unwrap_or_default()
     }
 
     /// Packets that matched.
@@ -54,6 +86,17 @@ impl Filter {
     /// What it does to them.
     pub(crate) fn actions(&self) -> &Actions {
         &self.actions
+    }
+
+    /// In which generations packets meet it.
+    pub(crate) fn span(&self) -> &Span {
+        &self.span
+    }
+
+    /// Whether packets of `generation` meet it.
+    #[inline]
+    pub(crate) fn lives_at(&self, generation: Generation) -> bool {
+        self.span.contains(generation)
     }
 
     /// What it looks for, in its kind's terms.

@@ -21,16 +21,20 @@ impl Handles {
         self.runs.range(..=number).next_back().is_some_and(|(_, &last)| number <= last)
     }
 
-    /// Takes the lowest free number up to `max`.
-    pub(crate) fn take_lowest(&mut self, max: u32) -> Option<u32> {
+    /// The lowest free number, if it is not above `max`.
+    pub(crate) fn lowest(&self, max: u32) -> Option<u32> {
         let number = match self.runs.first_key_value() {
             Some((&1, &last)) => last.checked_add(1)?,
             _ => 1,
         };
-        (number <= max).then(|| {
-            self.take(number);
-            number
-        })
+        (number <= max).then_some(number)
+    }
+
+    /// Takes the lowest free number up to `max`.
+    pub(crate) fn take_lowest(&mut self, max: u32) -> Option<u32> {
+        let number = self.lowest(max)?;
+        self.take(number);
+        Some(number)
     }
 
     /// Takes this number; `false` if it is taken already.

@@ -18,7 +18,7 @@
 //! arp_request.value.set(flow_key::ARP_OP, 1);
 //! arp_request.mask.set(flow_key::ARP_OP, 0xff);
 //! let filter = |priority, protocol, kind, control| FilterSpec {
-//!     chain: 0, priority, protocol, handle: 0, kind, name: "".into(),
+//!     chain: 0, priority, protocol, handle: 0, kind, name: "".into(), options: FilterOptions::default(),
 //!     actions: [ActionSpec::Gact(GactSpec { control, random: None })].into_iter().collect(),
 //! };
 //! let block = Block::new(1);
@@ -29,7 +29,8 @@
 //! frame[12..22].copy_from_slice(&[0x08, 0x06, 0, 1, 0x08, 0, 6, 4, 0, 1]);
 //! let packet = Packet::parse(&frame, PortId(0)).expect("an Ethernet header at least");
 //! let (mut rng, mut egress) = (fastrand::Rng::new(), NoPorts);
-//! let mut cx = Context { worker: WorkerId(0), now_ns: 1, rng: &mut rng, egress: &mut egress };
+//! let generation = block.plane().generation();
+//! let mut cx = Context { worker: WorkerId(0), generation, now_ns: 1, rng: &mut rng, egress: &mut egress };
 //! assert_eq!(block.classify(&block.head(), &packet, &mut cx), Verdict::Trap);
 //! assert_eq!(dump(&block)[0].hits.packets, 1);
 //! # Ok::<(), tidegate_classifiers::error::RequestError>(())
@@ -46,10 +47,12 @@ pub mod error; // why a request was refused
 pub mod event; // what changed, to any number of subscribers
 pub(crate) mod filter; // Filter: one rule with a handle
 pub mod flow_key; // FlowKey: the fields filters match on
+pub mod generation; // Generation, and the span of a filter
 pub(crate) mod handle; // Handles: numbers given out, the lowest free one first
 pub(crate) mod index; // what tables for packets are made of
 pub mod inject; // where a test can stop a request
 pub(crate) mod kind; // classifier kinds: flower, matchall, fw, u32
+pub(crate) mod ledger; // Ledger: what a transaction has prepared
 pub mod live; // objects in memory, by type
 pub mod packet; // Packet: what one parse of a frame found
 pub(crate) mod pages; // Pages: values by number, packed
@@ -59,6 +62,7 @@ pub(crate) mod proto; // Proto: priority, protocol, kind
 pub mod reap; // the queue of deferred destruction
 pub mod request; // new, delete, get, flush, dump: what the control plane may ask
 pub mod sync; // locks, their order, and published values; std or shuttle
+pub mod transaction; // many requests that take effect at one instant
 pub(crate) mod tree; // Tree: an ordered set whose updates copy one chunk
 pub mod verdict; // Verdict, Control, DropReason
 pub mod wire; // headers: fields, accessors, one length check each

@@ -6,8 +6,11 @@
 use crate::counters::Hits;
 use crate::flow_key::{self as fields, Field};
 use crate::packet::Packet;
+use crate::plane::Direction;
 use crate::port::{Egress, PortId};
-use crate::request::{ActionSpec, ETH_P_ALL, FilterSpec, FlowerSpec, KindSpec, MirredSpec, RandomMode};
+use crate::request::{
+    ActionSpec, ETH_P_ALL, FilterSpec, FlowerSpec, KindSpec, MirredSpec, RandomMode, Target, TargetPorts,
+};
 use crate::verdict::{Control, DropReason, Verdict};
 
 /// An evaluator over plain filters, whose chains, priorities and protocols are all written out.
@@ -164,26 +167,47 @@ impl<'a> Naive<'a> {
                 }
                 Said::Control(control)
             }
-            ActionSpec::Mirred(MirredSpec::Mirror { port, control }) => {
-                if !send_copy(egress, port) {
-                    tally.overlimits += 1;
+            ActionSpec::Mirred(MirredSpec::Mirror { to, control }) => {
+                for port in ports(egress, to) {
+                    tally.overlimits += u64::from(!send_copy(egress, to.direction, port));
                 }
                 Said::Control(control)
             }
-            ActionSpec::Mirred(MirredSpec::Redirect { port }) => {
-                if egress.ready(port) {
-                    Said::Decided(Verdict::Redirect(port))
-                } else {
-                    tally.overlimits += 1;
-                    Said::Decided(Verdict::Drop(DropReason::RedirectDown))
+            ActionSpec::Mirred(MirredSpec::Redirect { to }) => {
+                let mut ports = ports(egress, to);
+                let last = ports.pop();
+                for port in ports {
+                    tally.overlimits += u64::from(!send_copy(egress, to.direction, port));
                 }
+                Said::Decided(match last.filter(|port| egress.ready(*port)) {
+                    Some(port) if to.direction == Direction::Egress => Verdict::Redirect(port),
+                    Some(port) => Verdict::RedirectInto(port),
+                    None => {
+                        tally.overlimits += 1;
+                        Verdict::Drop(DropReason::RedirectDown)
+                    }
+                })
             }
         }
     }
 }
 
-fn send_copy(egress: &mut impl Egress, port: PortId) -> bool {
-    egress.ready(port) && egress.mirror(port)
+fn ports(egress: &impl Egress, to: Target) -> Vec<PortId> {
+    match to.ports {
+        TargetPorts::One(port) => vec![port],
+        TargetPorts::Block(index) => {
+            let after = |port: &PortId| egress.member(index, Some(*port));
+            std::iter::successors(egress.member(index, None), after).collect()
+        }
+    }
+}
+
+fn send_copy(egress: &mut impl Egress, direction: Direction, port: PortId) -> bool {
+    egress.ready(port)
+        && match direction {
+            Direction::Egress => egress.mirror(port),
+            Direction::Ingress => egress.mirror_into(port),
+        }
 }
 
 fn count(hits: &mut Hits, packet: &Packet, now_ns: u64) {

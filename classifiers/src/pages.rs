@@ -29,6 +29,7 @@ impl<T> Default for Pages<T> {
 }
 
 impl<T> Pages<T> {
+    #[cfg(test)]
     pub(crate) fn len(&self) -> usize {
         self.len
     }

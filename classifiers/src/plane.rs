@@ -8,11 +8,14 @@ use crate::chain::ProtoList;
 use crate::counters::Pool;
 use crate::error::RequestError;
 use crate::event::{BlockId, Hub, Subscription};
+use crate::generation::{Current, Generation};
 use crate::inject::{Injector, Point};
 use crate::live::{Class, Live, LiveCounts, Token};
 use crate::port::PortId;
 use crate::reap::{NoWorkers, Quiescence, Reaper};
+use crate::request::Owner;
 use crate::sync::{Arc, AtomicU64, Lock, Locked, Ordering, Weak, class};
+use crate::transaction::Transaction;
 
 /// Pending releases above which deletes wait [DD-7].
 const PENDING_MAX: usize = 1_000_000;
@@ -28,6 +31,7 @@ pub struct Plane {
     /// For kinds that are not unlocked, and requests that [UL-2] names.
     global: Lock<(), { class::GLOBAL }>,
     registry: Lock<Registry, { class::REGISTRY }>,
+    generation: Current,
     actions: Table,
     hub: Arc<Hub>,
     reaper: Reaper,
@@ -96,6 +100,7 @@ impl Plane {
         Arc::new(Plane {
             global: Lock::default(),
             registry: Lock::default(),
+            generation: Current::default(),
             actions: Table::default(),
             filter_counters: Pool::for_filters(workers),
             action_counters: Pool::for_actions(workers),
@@ -169,6 +174,23 @@ impl Plane {
         Ok(Binding { block, hook, subscriber })
     }
 
+    /// The generation as it is now. A worker reads it once a burst, before anything else of the plane, and classifies the
+    /// whole burst with it, whatever the port.
+    #[inline]
+    pub fn generation(&self) -> Generation {
+        self.generation.load()
+    }
+
+    /// A transaction without requests so far. Any number can be open.
+    pub fn begin(self: &Arc<Self>) -> Transaction {
+        self.begin_as(Owner::Client)
+    }
+
+    /// The same, for somebody who owns what is made in it.
+    pub fn begin_as(self: &Arc<Self>, owner: Owner) -> Transaction {
+        Transaction::begin(self, owner)
+    }
+
     /// Events from now on. Who is more than `capacity` events behind loses some, and is told how many [NT-8].
     pub fn subscribe(&self, capacity: usize) -> Subscription {
         self.hub.subscribe(capacity)
@@ -188,6 +210,11 @@ impl Plane {
     #[cfg(any(test, feature = "inject"))]
     pub fn set_hook(&self, hook: Option<crate::inject::Hook>) {
         self.injector.set(hook);
+    }
+
+    /// The moment of a commit. Under the global lock.
+    pub(crate) fn enter(&self, generation: Generation) {
+        self.generation.store(generation);
     }
 
     pub(crate) fn at(&self, point: Point) -> Result<(), RequestError> {

@@ -20,4 +20,16 @@ pub trait Egress {
     /// Sends a copy of the packet in hand to `port`. `false` if no copy could be made or queued; the packet in hand
     /// is not affected.
     fn mirror(&mut self, port: PortId) -> bool;
+
+    /// Has a copy of the packet in hand received by `port`, after the packet in hand. `false` as [`Egress::mirror`], and
+    /// in a world where that cannot be.
+    fn mirror_into(&mut self, _port: PortId) -> bool {
+        false
+    }
+
+    /// The first port after `after` whose ingress is bound to the shared block `index`, and which did not receive the
+    /// packet in hand; none in a world without blocks.
+    fn member(&self, _index: u32, _after: Option<PortId>) -> Option<PortId> {
+        None
+    }
 }

@@ -6,12 +6,14 @@ use crate::block::Dying;
 use crate::chain::{Chain, ChainRef};
 use crate::error::RequestError;
 use crate::event::Event;
+use crate::filter::Filter;
 use crate::inject::Point;
 use crate::kind::{self, Kind};
+use crate::ledger::{By, Ledger};
 use crate::live::{Class, Token};
 use crate::reap::Garbage;
-use crate::request::{Cx, KindName, ProtoInfo};
-use crate::sync::{self, Arc, AtomicUsize, Lock, Ordering, class};
+use crate::request::{Cx, FilterInfo, KindName, ProtoInfo};
+use crate::sync::{self, Arc, AtomicBool, AtomicUsize, Lock, Ordering, class};
 
 /// One classifier of a chain: the filters that share a priority, and with it protocol and kind [OBJ-7].
 pub(crate) struct Proto {
@@ -24,6 +26,8 @@ pub(crate) struct Proto {
     refcnt: AtomicUsize,
     /// What it must give back when it is destroyed.
     owned: Lock<Owned, { class::QUEUE }>,
+    /// A transaction has made it, and is not committed: nobody else sees it [TX-8].
+    private: AtomicBool,
     _live: Token,
 }
 
@@ -31,6 +35,8 @@ pub(crate) struct Proto {
 struct Owned {
     /// The reference on its chain that the request which created it had taken [TP-6].
     parent: Option<ChainRef>,
+    /// The transaction that has made it, while it is private.
+    maker: Option<Arc<Ledger>>,
     /// Its entry in the destroy registry, from unlinking on; a proto that never was listed has none [TP-4], [KR-6].
     dying: Option<Dying>,
 }
@@ -61,7 +67,8 @@ impl Proto {
             kind,
             chain: Arc::clone(parent.chain()),
             refcnt: AtomicUsize::new(1),
-            owned: Lock::new(Owned { parent: Some(parent), dying: None }),
+            owned: Lock::new(Owned { parent: Some(parent), maker: cx.by().cloned(), dying: None }),
+            private: AtomicBool::new(cx.by().is_some()),
             _live: cx.plane().count(Class::Proto),
         };
         Ok(ProtoRef { proto: Arc::new(proto), cx })
@@ -97,6 +104,42 @@ impl Proto {
         }
     }
 
+    /// For a listing or an event: one of its filters.
+    pub(crate) fn filter_info(&self, filter: &Filter) -> FilterInfo {
+        let ProtoInfo { chain, priority, protocol, kind } = self.info();
+        FilterInfo {
+            chain,
+            priority,
+            protocol,
+            kind,
+            handle: filter.handle(),
+            owner: filter.owner(),
+            name: filter.name().into(),
+            options: filter.options(),
+            matches: filter.matches().spec(),
+            hits: filter.hits().sum(),
+            runs: filter.matches().runs(),
+            actions: filter.actions().iter().map(|action| action.info()).collect(),
+        }
+    }
+
+    /// Whether `by` sees it.
+    pub(crate) fn is_seen(&self, by: By<'_>) -> bool {
+        let is_maker = |by| self.owned.lock().maker.as_ref().is_some_and(|maker| Arc::ptr_eq(maker, by));
+        !self.is_private() || by.is_some_and(is_maker)
+    }
+
+    pub(crate) fn is_private(&self) -> bool {
+        self.private.load(Ordering::Acquire)
+    }
+
+    /// The transaction that has made it is committed.
+    pub(crate) fn make_public(&self) {
+        self.private.store(false, Ordering::Release);
+        let maker = self.owned.lock().maker.take();
+        drop(maker);
+    }
+
     /// Enters the destroy registry. Under the chain's lock, by whoever unlinks it.
     pub(crate) fn set_dying(&self) {
         let dying = self.chain.core().set_dying((self.chain.index(), self.priority, self.protocol));
@@ -105,7 +148,7 @@ impl Proto {
 
     /// The event of a priority that goes with all its filters, if it has any [NT-3].
     pub(crate) fn tell_deleted(&self, cx: &Cx<'_>) {
-        if cx.plane().hub().is_heard() && self.kind.has_filters() {
+        if cx.plane().hub().is_heard() && self.kind.has_filters(None) {
             self.chain.core().tell(|block| Event::ProtoDeleted { block, proto: self.info() });
         }
     }
@@ -118,7 +161,7 @@ impl Proto {
         for filter in self.kind.destroy(cx) {
             cx.release(filter);
         }
-        let Owned { parent, dying } = std::mem::take(&mut *self.owned.lock());
+        let Owned { parent, maker: _, dying } = std::mem::take(&mut *self.owned.lock());
         cx.defer([Garbage::Proto(self)]);
         drop(parent);
         drop(dying);

@@ -16,6 +16,7 @@ use crate::kind::flower::group::Bucket;
 use crate::kind::u32::Nodes;
 use crate::proto::Proto;
 use crate::sync::{self, AtomicUsize, Lock, Ordering, TryLock, class};
+use crate::transaction::Retired;
 
 /// How control threads know that no worker holds what it held before.
 ///
@@ -53,6 +54,8 @@ pub(crate) enum Garbage {
     Bucket(Unlinked<Bucket>),
     Nodes(Arc<Nodes>),
     Filter(Arc<Filter>),
+    /// Not unlinked yet: that is done when it is dropped.
+    Retired(Retired),
     Action(Arc<Action>),
     Params(Arc<Params>),
     /// The reason for a hidden chain to be there: gone when no packet can go there any more [CC-21].

@@ -10,14 +10,14 @@
 //!
 //! | class | lock | guards |
 //! |---|---|---|
-//! | `GLOBAL` | the plane's global lock | kinds that are not unlocked; chain requests, dumps, bindings, action requests [UL-2] |
+//! | `GLOBAL` | the plane's global lock | kinds that are not unlocked; chain requests, dumps, bindings, action requests [UL-2]; commits |
 //! | `REGISTRY` | the plane's registry | shared blocks by index |
 //! | `CHAIN` | `chain.filter_lock` | a chain's proto list and its publication, head-change callbacks |
 //! | `INNER` | `block.lock` | chains of a block and their life-time fields |
 //! | `INNER` | destroy registry | protos that are unlinked and not yet destroyed |
 //! | `INNER` | `proto.lock` | `deleting`, and the kind's filters and handles; short |
 //! | `ACTIONS` | action tables | actions by index, their counts; a leaf for protos |
-//! | `QUEUE` | reaper's queue, event queues, counter pool | short, nothing is called under them |
+//! | `QUEUE` | reaper's queue, event queues, counter pool, ledgers | short, nothing is called under them |
 //!
 //! So `block.lock` is never held while a `filter_lock` is taken [LK-2]. Debug builds keep a stack of the classes that the
 //! thread holds and panic at the first lock that breaks the order, or at a destructor that would run under a chain's or

@@ -53,6 +53,11 @@ impl<V: Keyed> Tree<V> {
         self.root.at_or_after(key)
     }
 
+    /// The last entry whose key is at most `key`.
+    pub(crate) fn at_or_before(&self, key: u64) -> Option<&V> {
+        self.root.at_or_before(key)
+    }
+
     pub(crate) fn get(&self, key: u64) -> Option<&V> {
         self.at_or_after(key).filter(|entry| entry.key() == key)
     }
@@ -95,6 +100,13 @@ impl<V: Keyed> Node<V> {
                 let next = || branches.get(at + 1).and_then(|(_, node)| node.at_or_after(key));
                 branches[at].1.at_or_after(key).or_else(next)
             }
+        }
+    }
+
+    fn at_or_before(&self, key: u64) -> Option<&V> {
+        match self {
+            Node::Chunk(entries) => entries[..entries.partition_point(|entry| entry.key() <= key)].last(),
+            Node::Inner(branches) => branches[branch_of(branches, key)].1.at_or_before(key),
         }
     }
 
@@ -264,6 +276,7 @@ mod tests {
                     kept = Some((tree.clone(), set.clone()));
                 }
                 prop_assert_eq!(tree.at_or_after(key).copied(), set.range(key..).next().copied());
+                prop_assert_eq!(tree.at_or_before(key).copied(), set.range(..=key).next_back().copied());
             }
             check_shape(&tree.root, true);
             prop_assert_eq!(contents(&tree), set.iter().copied().collect::<Vec<_>>());

@@ -15,6 +15,8 @@ pub enum Verdict {
     Trap,
     /// Out of this port.
     Redirect(PortId),
+    /// To be received by this port, as if it came in there.
+    RedirectInto(PortId),
 }
 
 /// Why a packet was dropped. Every drop has exactly one, counted per worker and port.

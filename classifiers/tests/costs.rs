@@ -51,6 +51,7 @@ fn matchall(priority: u32) -> FilterSpec {
         kind,
         actions: Default::default(),
         name: "".into(),
+        options: Default::default(),
     }
 }
 

@@ -136,9 +136,9 @@ fn rows(text: &str) -> impl Iterator<Item = Vec<String>> {
 }
 
 /// Letters that numbers begin with.
-const FAMILIES: [&str; 35] = [
+const FAMILIES: [&str; 36] = [
     "AC", "AK", "AV", "BA", "BL", "BP", "CC", "CH", "CL", "DD", "DP", "DV", "ER", "FL", "FO", "FW", "HA", "HC", "HW",
-    "IM", "KR", "LK", "MA", "NT", "OBJ", "PR", "RL", "RP", "RQ", "ST", "TM", "TP", "U3", "UL", "WK",
+    "IM", "KR", "LK", "MA", "NT", "OBJ", "PR", "RL", "RP", "RQ", "ST", "TM", "TP", "TX", "U3", "UL", "WK",
 ];
 
 /// The numbers in `text`, in order.
@@ -214,7 +214,7 @@ fn table(docs: &Docs, claims: &Claims) -> String {
 /// Every Rust file of the workspace.
 fn sources() -> Vec<PathBuf> {
     let mut files = Vec::new();
-    for package in ["classifiers", "config", "engine", "bench", "xdp-prog"] {
+    for package in ["classifiers", "client", "config", "tc", "engine", "bench", "xdp-prog"] {
         collect(&root().join(package), &mut files);
     }
     files.sort();

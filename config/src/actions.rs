@@ -1,11 +1,18 @@
-//! The action words: `drop`, `goto scan`, `mirror wan then continue`, `pass random determ drop 100`.
+//! The action words: `drop`, `goto scan`, `mirror wan then continue`, `pass random determ drop 100`. Or a table with the
+//! words, and what tells the action from others: `{ action = "drop", index = 7 }`.
 
+use serde_json::{Map, Value as Json};
+use tidegate_classifiers::plane::Direction;
 use tidegate_classifiers::port::PortId;
-use tidegate_classifiers::request::{ActionSpec, CHAIN_MAX, GactSpec, MirredSpec, Random, RandomMode};
+use tidegate_classifiers::request::{
+    ActionFlags, ActionKind, ActionSpec, ActionUse, CHAIN_MAX, Cookie, GactSpec, MirredSpec, Random, RandomMode,
+    Target, TargetPorts,
+};
 use tidegate_classifiers::verdict::Control;
 
-use crate::error::Wrong;
-use crate::names::Names;
+use crate::error::{Problems, Wrong};
+use crate::names::{Names, Scope};
+use crate::table::{Node, Table, Value};
 use crate::words::{choice, instead, quote};
 
 const CONTROLS: [(&str, Control); 11] = [
@@ -27,23 +34,103 @@ const OTHERS: [&str; 4] = ["goto", "jump", "mirror", "redirect"];
 
 const MODES: [(&str, RandomMode); 2] = [("netrand", RandomMode::Netrand), ("determ", RandomMode::Determ)];
 
-/// One action. `chains` are those of the filter's block; None if it is not known which that is.
-pub(crate) fn action(text: &str, ports: &Names, chains: Option<&Names>) -> Result<ActionSpec, Wrong> {
+const KINDS: [(&str, ActionKind); 2] = [("gact", ActionKind::Gact), ("mirred", ActionKind::Mirred)];
+
+/// One action of the field `key`. `None` if it is wrong: that is reported.
+pub(crate) fn read(node: Node, key: &str, scope: Scope<'_>, problems: &mut Problems) -> Option<ActionUse> {
+    match &node.value {
+        Value::Table(_) => read_table(Table::from_node("the action", node, problems), scope, problems),
+        _ => {
+            let spec = node.text().and_then(|text| action(text, scope)).map_err(|wrong| wrong.of(key));
+            problems.accept(node.place, spec).map(ActionUse::from)
+        }
+    }
+}
+
+fn read_table(mut table: Table, scope: Scope<'_>, problems: &mut Problems) -> Option<ActionUse> {
+    let spec = match table.take("action") {
+        None => None,
+        Some(node) => {
+            let spec = node.text().and_then(|text| action(text, scope)).map_err(|wrong| wrong.of("action"));
+            Some(problems.accept(node.place, spec)?)
+        }
+    };
+    let (kind, index) = read_place(&mut table, problems);
+    let cookie = table.read("cookie", problems, |node| cookie(node.text()?));
+    let flags = ActionFlags {
+        no_percpu: table.read("no_percpu", problems, Node::boolean).unwrap_or(false),
+        skip_hw: table.read("skip_hw", problems, Node::boolean).unwrap_or(false),
+    };
+    let place = table.place;
+    table.finish(problems);
+    let Some(kind) = spec.map(|spec| spec.action_kind()).or(kind) else {
+        let wrong = Wrong::missing("the action lacks `action`");
+        problems.push(place, wrong.hint("action = \"drop\", or the kind and index of one that is there"));
+        return None;
+    };
+    Some(ActionUse { kind, index: index.unwrap_or(0), spec, cookie, flags })
+}
+
+/// Kind and index of an action, as far as they are given.
+pub(crate) fn read_place(table: &mut Table, problems: &mut Problems) -> (Option<ActionKind>, Option<u32>) {
+    let kind = table.read("kind", problems, |node| choice(node.text()?, &KINDS));
+    let index = table.read("index", problems, |node| node.number(1..=u32::MAX));
+    (kind, index)
+}
+
+/// The table of an action, such that [`read`] makes it again.
+pub(crate) fn show(action: &ActionUse, ports: &Names) -> Map<String, Json> {
+    let words = action.spec.map(|spec| show_words(&spec, ports).into());
+    let kind = words.is_none().then(|| action.kind.as_str().into());
+    let index = (action.index != 0).then(|| action.index.into());
+    let cookie = action.cookie.map(|cookie| show_cookie(&cookie).into());
+    let no_percpu = action.flags.no_percpu.then_some(true.into());
+    let skip_hw = action.flags.skip_hw.then_some(true.into());
+    let fields = [
+        ("action", words),
+        ("kind", kind),
+        ("index", index),
+        ("cookie", cookie),
+        ("no_percpu", no_percpu),
+        ("skip_hw", skip_hw),
+    ];
+    fields.into_iter().filter_map(|(key, value)| Some((key.to_owned(), value?))).collect()
+}
+
+/// `"c0ffee"`: up to 16 bytes in hexadecimal digits.
+fn cookie(text: &str) -> Result<Cookie, Wrong> {
+    let digits = text.as_bytes().chunks(2).map(|pair| {
+        let pair = str::from_utf8(pair).ok().filter(|pair| pair.len() == 2 && !pair.starts_with('+'))?;
+        u8::from_str_radix(pair, 16).ok()
+    });
+    digits.collect::<Option<Vec<u8>>>().and_then(|bytes| Cookie::new(&bytes)).ok_or_else(|| {
+        Wrong::new(format!("{} is not a cookie", quote(text)))
+            .hint("write 1 to 16 bytes, each as two hexadecimal digits")
+    })
+}
+
+/// The inverse of [`cookie`].
+pub(crate) fn show_cookie(cookie: &Cookie) -> String {
+    cookie.as_bytes().iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// One action in words.
+fn action(text: &str, Scope { ports, chains }: Scope<'_>) -> Result<ActionSpec, Wrong> {
     let mut words = Words { text, rest: text.split_whitespace(), ports, chains };
     let action = match words.clone().rest.next() {
         Some("mirror") => {
             words.rest.next();
-            let port = words.port("mirror lan")?;
+            let to = words.target("mirror lan")?;
             let control = match words.rest.next() {
                 None => Control::Pipe,
                 Some("then") => words.control()?,
                 Some(word) => return Err(words.unexpected(word).hint("write it as \"mirror lan then drop\"")),
             };
-            ActionSpec::Mirred(MirredSpec::Mirror { port, control })
+            ActionSpec::Mirred(MirredSpec::Mirror { to, control })
         }
         Some("redirect") => {
             words.rest.next();
-            ActionSpec::Mirred(MirredSpec::Redirect { port: words.port("redirect lan")? })
+            ActionSpec::Mirred(MirredSpec::Redirect { to: words.target("redirect lan")? })
         }
         _ => ActionSpec::Gact(words.gact()?),
     };
@@ -100,8 +187,22 @@ impl<'a> Words<'a> {
         }
     }
 
-    fn port(&mut self, example: &str) -> Result<PortId, Wrong> {
-        self.ports.find(self.word(example)?).map(port_id)
+    /// `lan`, `lan ingress`, `block 7`, `block 7 ingress`. A port may be called `block`: a number comes only after the word.
+    fn target(&mut self, example: &str) -> Result<Target, Wrong> {
+        let word = self.word(example)?;
+        let index = self.rest.clone().next().filter(|next| next.starts_with(|c: char| c.is_ascii_digit()));
+        let ports = match index {
+            Some(_) if word == "block" => TargetPorts::Block(self.number("mirror block 7", 1, u32::MAX)?),
+            _ => TargetPorts::One(self.ports.find(word).map(port_id)?),
+        };
+        let direction = match self.rest.clone().next() {
+            Some("ingress") => Direction::Ingress,
+            _ => Direction::Egress,
+        };
+        if direction == Direction::Ingress {
+            self.rest.next();
+        }
+        Ok(Target { direction, ports })
     }
 
     fn number(&mut self, example: &str, min: u32, max: u32) -> Result<u32, Wrong> {
@@ -124,6 +225,46 @@ fn in_range(word: &str, min: u32, max: u32) -> Result<u32, Wrong> {
         Ok(number) if (min..=max).contains(&number) => Ok(number),
         Ok(number) => Err(Wrong::new(format!("{number} is out of range")).hint(format!("it goes from {min} to {max}"))),
         Err(_) => Err(Wrong::new(format!("{} is not a number from {min} to {max}", quote(word)))),
+    }
+}
+
+/// The inverse of reading the words.
+pub(crate) fn show_words(spec: &ActionSpec, ports: &Names) -> String {
+    match *spec {
+        ActionSpec::Gact(GactSpec { control, random: None }) => show_control(control),
+        ActionSpec::Gact(GactSpec { control, random: Some(Random { mode, control: second, one_in }) }) => {
+            let mode = match mode {
+                RandomMode::Netrand => "netrand",
+                RandomMode::Determ => "determ",
+            };
+            format!("{} random {mode} {} {one_in}", show_control(control), show_control(second))
+        }
+        ActionSpec::Mirred(MirredSpec::Mirror { to, control: Control::Pipe }) => {
+            format!("mirror {}", show_target(to, ports))
+        }
+        ActionSpec::Mirred(MirredSpec::Mirror { to, control }) => {
+            format!("mirror {} then {}", show_target(to, ports), show_control(control))
+        }
+        ActionSpec::Mirred(MirredSpec::Redirect { to }) => format!("redirect {}", show_target(to, ports)),
+    }
+}
+
+fn show_target(to: Target, ports: &Names) -> String {
+    let which = match to.ports {
+        TargetPorts::One(port) => ports.name(port.0.into()).unwrap_or("*").to_owned(),
+        TargetPorts::Block(index) => format!("block {index}"),
+    };
+    match to.direction {
+        Direction::Egress => which,
+        Direction::Ingress => format!("{which} ingress"),
+    }
+}
+
+fn show_control(control: Control) -> String {
+    match control {
+        Control::Jump(to) => format!("jump {to}"),
+        Control::Goto(chain) => format!("goto {chain}"),
+        other => CONTROLS.iter().find(|(_, known)| *known == other).map_or("", |(name, _)| name).into(),
     }
 }
 

@@ -3,7 +3,7 @@
 use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, HashMap};
 
-use tidegate_classifiers::request::{FilterSpec, FlowerSpec, KindSpec};
+use tidegate_classifiers::request::{FilterSpec, FlowerSpec, KindName, KindSpec};
 use tidegate_classifiers::verdict::Control;
 
 use crate::error::{Problems, Wrong};
@@ -11,15 +11,16 @@ use crate::filter::Wanted;
 use crate::names::Names;
 use crate::place::Place;
 use crate::words::quote;
-use crate::{Block, Chain};
+use crate::{Block, Chain, Numbers};
 
 /// Automatic priorities are multiples of this, so that there is room between them.
-const PRIORITY_STEP: u32 = 10;
+pub(crate) const PRIORITY_STEP: u32 = 10;
 
 /// A block while its filters are read.
 #[derive(Default)]
 pub(crate) struct Draft {
     filters: Vec<FilterSpec>,
+    numbers: Vec<Numbers>,
     /// Highest priority so far of each chain that a filter is in.
     chains: BTreeMap<u32, u32>,
     /// By chain and priority.
@@ -31,7 +32,7 @@ pub(crate) struct Draft {
 /// What one priority of a chain holds.
 struct Proto {
     protocol: u16,
-    matchall: bool,
+    kind: KindName,
     place: Place,
     matches: HashMap<FlowerSpec, Place>,
     handles: HashMap<u32, Place>,
@@ -42,9 +43,9 @@ struct Proto {
 impl Draft {
     /// Adds a filter after those that are there.
     pub(crate) fn add(&mut self, wanted: Wanted, problems: &mut Problems) {
-        let Wanted { place, chain, name, priority, handle, kinds, actions } = wanted;
+        let (place, chain) = (wanted.place, wanted.chain);
         let highest = self.chains.entry(chain).or_default();
-        if let Some((name, place)) = &name {
+        if let Some((name, place)) = &wanted.name {
             match self.filter_names.entry(name.clone()) {
                 Entry::Occupied(first) => {
                     let wrong = Wrong::new(format!("name: {} is there already", quote(name)));
@@ -53,39 +54,33 @@ impl Draft {
                 Entry::Vacant(entry) => _ = entry.insert(*place),
             }
         }
-        for (action, place) in &actions {
-            self.gotos.extend(action.controls().filter_map(|control| match control {
+        for (action, place) in &wanted.actions {
+            let controls = action.spec.iter().flat_map(|spec| spec.controls());
+            self.gotos.extend(controls.filter_map(|control| match control {
                 Control::Goto(chain) => Some((chain, *place)),
                 _ => None,
             }));
         }
 
-        let first = match priority {
+        let first = match wanted.priority {
             Some((priority, _)) => Some(priority),
             None => (*highest / PRIORITY_STEP + 1).checked_mul(PRIORITY_STEP),
         };
-        for (offset, (protocol, kind)) in (0..).zip(kinds) {
-            let Some(priority_here) = first.and_then(|first| first.checked_add(offset)) else {
-                let wrong = Wrong::new(format!("there is no priority after {highest}"));
-                problems.push(place, wrong.hint("give the filters before it lower ones"));
-                return;
-            };
-            *highest = priority_here.max(*highest);
-            let filter = FilterSpec {
-                chain,
-                priority: priority_here,
-                protocol,
-                handle: handle.map_or(0, |(handle, _)| handle),
-                kind,
-                actions: actions.iter().map(|(action, _)| *action).collect(),
-                name: name.as_ref().map(|(name, _)| name.as_str().into()).unwrap_or_default(),
-            };
-            let places = Places {
-                filter: place,
-                priority: priority.map_or(place, |(_, place)| place),
-                handle: handle.map_or(place, |(_, place)| place),
-            };
-            let fits = match self.protos.entry((chain, priority_here)) {
+        let further = u32::from(wanted.kinds.len() > 1);
+        let Some(last) = first.and_then(|first| first.checked_add(further)) else {
+            let wrong = Wrong::new(format!("there is no priority after {highest}"));
+            problems.push(place, wrong.hint("give the filters before it lower ones"));
+            return;
+        };
+        let places = Places {
+            filter: place,
+            priority: wanted.priority.map_or(place, |(_, place)| place),
+            handle: wanted.handle.map_or(place, |(_, place)| place),
+        };
+        let numbers = Numbers { priority: wanted.priority.is_some(), handle: wanted.handle.is_some() };
+        *highest = last.max(*highest);
+        for filter in wanted.specs(last - further) {
+            let fits = match self.protos.entry((chain, filter.priority)) {
                 Entry::Occupied(proto) => proto.into_mut().join(&filter, places, problems),
                 Entry::Vacant(entry) => entry.insert(Proto::new(&filter, place)).enter(&filter, places, problems),
             };
@@ -94,6 +89,7 @@ impl Draft {
                 return;
             }
             self.filters.push(filter);
+            self.numbers.push(numbers);
         }
     }
 
@@ -120,7 +116,7 @@ impl Draft {
             }
         }
         let chains = chains.into_iter().map(|(index, name)| Chain { index, name });
-        Block { name, chains: chains.collect(), filters: self.filters }
+        Block { name, chains: chains.collect(), filters: self.filters, numbers: self.numbers }
     }
 }
 
@@ -136,7 +132,7 @@ impl Proto {
     fn new(first: &FilterSpec, place: Place) -> Self {
         Proto {
             protocol: first.protocol,
-            matchall: first.kind == KindSpec::Matchall,
+            kind: first.kind.name(),
             place,
             matches: HashMap::new(),
             handles: HashMap::new(),
@@ -148,12 +144,11 @@ impl Proto {
     fn join(&mut self, filter: &FilterSpec, places: Places, problems: &mut Problems) -> bool {
         let at = format!("priority {} of chain {}", filter.priority, filter.chain);
         let first = problems.show(self.place);
-        let matchall = filter.kind == KindSpec::Matchall;
         let problem = if filter.protocol != self.protocol {
             format!("{at} is for another protocol") // [ER-5]
-        } else if matchall != self.matchall {
+        } else if filter.kind.name() != self.kind {
             format!("{at} is for another kind") // [ER-6]
-        } else if matchall {
+        } else if self.kind == KindName::Matchall {
             format!("{at} has a matchall filter already") // [MA-1]
         } else {
             return self.enter(filter, places, problems);

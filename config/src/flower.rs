@@ -1,7 +1,8 @@
 //! `match = { ... }`: keys to a flower match, and the protocol that follows from them.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+use serde_json::{Map, Value as Json};
 use tidegate_classifiers::flow_key::{self, Field};
 use tidegate_classifiers::request::{ETH_P_ALL, FlowerSpec};
 
@@ -9,7 +10,7 @@ use crate::error::{Problems, Wrong};
 use crate::names::Names;
 use crate::place::Place;
 use crate::table::{Node, Table};
-use crate::words::{self, Masked, PROTOCOLS, PortMatch};
+use crate::words::{self, Masked, PortMatch};
 
 const IP: u16 = 0x0800;
 const IPV6: u16 = 0x86dd;
@@ -170,6 +171,10 @@ impl Reader<'_> {
     fn ip(&mut self) -> IpProto {
         for key in ["src_ip", "dst_ip"] {
             let Some(((address, mask), place)) = self.placed(key, |node| words::prefix(node.text()?)) else { continue };
+            self.needs.push((key, place, if address.is_ipv4() { Need::V4 } else { Need::V6 }));
+            if mask.is_unspecified() {
+                continue;
+            }
             let FlowerSpec { value: to_value, mask: to_mask, .. } = &mut self.spec;
             for (key_words, address) in [(to_value, address), (to_mask, mask)] {
                 match (key, address) {
@@ -179,7 +184,6 @@ impl Reader<'_> {
                     (_, IpAddr::V6(address)) => key_words.set_dst_ipv6(address),
                 }
             }
-            self.needs.push((key, place, if address.is_ipv4() { Need::V4 } else { Need::V6 }));
         }
 
         let mut by_name = false;
@@ -224,7 +228,7 @@ impl Reader<'_> {
 
     fn icmp(&mut self, ip_proto: IpProto) {
         let v6 = ip_proto.is_some_and(|(value, _)| value == ICMPV6);
-        let (types, codes): (&[_], &[_]) = if v6 { (&ICMPV6_TYPES, &ICMPV6_CODES) } else { (&ICMP_TYPES, &ICMP_CODES) };
+        let (types, codes) = icmp_names(v6);
         for (key, field, names) in
             [("icmp_type", flow_key::ICMP_TYPE, types), ("icmp_code", flow_key::ICMP_CODE, codes)]
         {
@@ -290,9 +294,12 @@ impl Reader<'_> {
         self.table.read(key, self.problems, |node| Ok((parse(node)?, node.place)))
     }
 
+    /// A mask of zero is as if the key were not given [FL-16].
     fn set(&mut self, field: Field, masked: Masked) {
-        self.spec.value.set(field, masked.value);
-        self.spec.mask.set(field, masked.mask);
+        if masked.mask != 0 {
+            self.spec.value.set(field, masked.value);
+            self.spec.mask.set(field, masked.mask);
+        }
     }
 }
 
@@ -385,11 +392,178 @@ impl Tags {
     }
 }
 
+/// Value and mask of a key that is a number.
+pub(crate) fn number(key: &str, node: &Node, v6: bool) -> Option<(u64, u64)> {
+    let (types, codes) = icmp_names(v6);
+    let masked = |field: Field, names| words::masked(node, field.max(), names).ok();
+    let masked = match key {
+        "ip_proto" => words::ip_proto(node).ok().map(|proto| Masked { value: proto.into(), mask: u64::MAX }),
+        "ip_tos" => masked(flow_key::IP_TOS, &[]),
+        "ip_ttl" => masked(flow_key::IP_TTL, &[]),
+        "tcp_flags" => words::tcp_flags(node).ok(),
+        "icmp_type" => masked(flow_key::ICMP_TYPE, types),
+        "icmp_code" => masked(flow_key::ICMP_CODE, codes),
+        "arp_op" => masked(flow_key::ARP_OP, &ARP_OPS),
+        "src_port" | "dst_port" => match words::port_match(node).ok()? {
+            PortMatch::Masked(masked) => Some(masked),
+            PortMatch::Range(..) => None,
+        },
+        _ => None,
+    };
+    masked.map(|Masked { value, mask }| (value, mask))
+}
+
 /// Ethertypes as the file writes them.
 fn shown(ethertypes: &[u16]) -> String {
-    let names = ethertypes.iter().map(|ethertype| {
-        let known = PROTOCOLS.iter().find(|(_, known)| known == ethertype);
-        known.map_or_else(|| format!("0x{ethertype:04x}"), |(name, _)| (*name).to_owned())
-    });
-    names.collect::<Vec<_>>().join(" or ")
+    ethertypes.iter().copied().map(words::show_protocol).collect::<Vec<_>>().join(" or ")
+}
+
+/// A protocol that suits a match: for templates, which belong to none.
+pub(crate) fn protocol_of(spec: &FlowerSpec) -> u16 {
+    let tags = [flow_key::VLAN_ID, flow_key::VLAN_PRIO, flow_key::CVLAN_ID, flow_key::CVLAN_PRIO, flow_key::CVLAN_TPID];
+    if tags.iter().any(|tag| spec.mask.get(*tag) != 0) {
+        return VLANS[0];
+    }
+    match (spec.mask.get(flow_key::ETH_TYPE), spec.value.get(flow_key::ETH_TYPE)) {
+        (0, _) => ETH_P_ALL,
+        #[expect(clippy::cast_possible_truncation, reason = "an ethertype's field is 16 bits wide")]
+        (_, ethertype) => ethertype as u16,
+    }
+}
+
+/// The keys of a match, such that [`read`] with the protocol makes it again.
+pub(crate) fn show(protocol: u16, spec: &FlowerSpec, ports: &Names) -> Map<String, Json> {
+    let mut shower = Shower { spec, keys: Map::new() };
+    shower.all(protocol, ports);
+    shower.keys
+}
+
+/// Puts down the keys one by one, in the order of the documentation.
+struct Shower<'a> {
+    spec: &'a FlowerSpec,
+    keys: Map<String, Json>,
+}
+
+impl Shower<'_> {
+    fn all(&mut self, protocol: u16, ports: &Names) {
+        let number = |masked: Masked| masked.value.into();
+        let mac = |masked| words::show_mac(masked).into();
+        let address_v4 = |Masked { value, mask }: Masked| words::show_prefix(v4(value), v4(mask)).into();
+        let ethertype = self.get(flow_key::ETH_TYPE).value;
+        let ip_proto = self.get(flow_key::IP_PROTO).value;
+
+        self.put("dst_mac", flow_key::DST_MAC, mac);
+        self.put("src_mac", flow_key::SRC_MAC, mac);
+        self.put("indev", flow_key::INDEV, |masked| {
+            let port = u32::try_from(masked.value).ok().and_then(|port| port.checked_sub(1));
+            port.and_then(|port| ports.name(port)).unwrap_or("*").into()
+        });
+        self.put("num_of_vlans", flow_key::NUM_OF_VLANS, number);
+        self.put("vlan_id", flow_key::VLAN_ID, number);
+        self.put("vlan_prio", flow_key::VLAN_PRIO, number);
+        self.put("cvlan_id", flow_key::CVLAN_ID, number);
+        self.put("cvlan_prio", flow_key::CVLAN_PRIO, number);
+        self.vlan_ethertypes(protocol);
+        self.addresses(ethertype);
+        self.put("ip_proto", flow_key::IP_PROTO, |masked| match (masked.value, ethertype) {
+            // The name stands for one family.
+            (1, ethertype) if ethertype != u64::from(IP) => number(masked),
+            (58, ethertype) if ethertype != u64::from(IPV6) => number(masked),
+            _ => words::show_ip_proto(masked.value),
+        });
+        for (key, field) in [("ip_tos", flow_key::IP_TOS), ("ip_ttl", flow_key::IP_TTL)] {
+            self.put(key, field, |masked| words::show_masked(masked, field.max(), &[]));
+        }
+        self.put("ip_flags", flow_key::IP_FLAGS, |masked| words::show_ip_flags(masked).into());
+        self.ports();
+        self.put("tcp_flags", flow_key::TCP_FLAGS, words::show_tcp_flags);
+        let (types, _) = icmp_names(ip_proto == u64::from(ICMPV6));
+        // Names of codes belong to one type of message: a number is never misleading.
+        for (key, field, names) in [("icmp_type", flow_key::ICMP_TYPE, types), ("icmp_code", flow_key::ICMP_CODE, &[])]
+        {
+            self.put(key, field, |masked| words::show_masked(masked, field.max(), names));
+        }
+        self.put("arp_op", flow_key::ARP_OP, |masked| words::show_masked(masked, flow_key::ARP_OP.max(), &ARP_OPS));
+        self.put("arp_sip", flow_key::ARP_SIP, address_v4);
+        self.put("arp_tip", flow_key::ARP_TIP, address_v4);
+        self.put("arp_sha", flow_key::ARP_SHA, mac);
+        self.put("arp_tha", flow_key::ARP_THA, mac);
+    }
+
+    /// What [`Tags::protocols`] made of them.
+    fn vlan_ethertypes(&mut self, protocol: u16) {
+        let counted = self.get(flow_key::NUM_OF_VLANS).value;
+        let tagged = VLANS.contains(&protocol) || protocol == ETH_P_ALL && counted > 0;
+        let (inner, ethertype) = (self.get(flow_key::CVLAN_TPID), self.get(flow_key::ETH_TYPE));
+        if !tagged {
+            return;
+        }
+        let behind_two = inner.mask == 0 || inner.value != 0;
+        if behind_two && inner.mask != 0 {
+            self.put("vlan_ethtype", flow_key::CVLAN_TPID, show_ethertype);
+        }
+        if ethertype.mask != 0 {
+            let key = if behind_two { "cvlan_ethtype" } else { "vlan_ethtype" };
+            self.put(key, flow_key::ETH_TYPE, show_ethertype);
+        }
+    }
+
+    fn addresses(&mut self, ethertype: u64) {
+        for (key, high, low) in [
+            ("src_ip", flow_key::SRC_IP_HIGH, flow_key::SRC_IP_LOW),
+            ("dst_ip", flow_key::DST_IP_HIGH, flow_key::DST_IP_LOW),
+        ] {
+            let (high, low) = (self.get(high), self.get(low));
+            let join = |high: u64, low: u64| match ethertype == u64::from(IPV6) {
+                true => IpAddr::V6(Ipv6Addr::from(u128::from(high) << 64 | u128::from(low))),
+                false => v4(low),
+            };
+            if high.mask != 0 || low.mask != 0 {
+                let shown = words::show_prefix(join(high.value, low.value), join(high.mask, low.mask));
+                self.keys.insert(key.into(), shown.into());
+            }
+        }
+    }
+
+    fn ports(&mut self) {
+        let ranges = [self.spec.src_port_range, self.spec.dst_port_range];
+        for ((key, field), range) in
+            [("src_port", flow_key::SRC_PORT), ("dst_port", flow_key::DST_PORT)].into_iter().zip(ranges)
+        {
+            match range {
+                Some((min, max)) => _ = self.keys.insert(key.into(), format!("{min}-{max}").into()),
+                None => self.put(key, field, |masked| words::show_masked(masked, field.max(), &[])),
+            }
+        }
+    }
+
+    fn put(&mut self, key: &str, field: Field, show: impl FnOnce(Masked) -> Json) {
+        let masked = self.get(field);
+        if masked.mask != 0 {
+            self.keys.insert(key.into(), show(masked));
+        }
+    }
+
+    fn get(&self, field: Field) -> Masked {
+        Masked { value: self.spec.value.get(field), mask: self.spec.mask.get(field) }
+    }
+}
+
+#[expect(clippy::cast_possible_truncation, reason = "an ethertype's field is 16 bits wide")]
+fn show_ethertype(masked: Masked) -> Json {
+    words::show_protocol(masked.value as u16).into()
+}
+
+/// The IPv4 address in the low 32 bits of a field.
+#[expect(clippy::cast_possible_truncation, reason = "the upper half is not part of it")]
+fn v4(number: u64) -> IpAddr {
+    IpAddr::V4(Ipv4Addr::from(number as u32))
+}
+
+/// Names of numbers.
+type Words = &'static [(&'static str, u64)];
+
+/// Names of types and codes.
+fn icmp_names(v6: bool) -> (Words, Words) {
+    if v6 { (&ICMPV6_TYPES, &ICMPV6_CODES) } else { (&ICMP_TYPES, &ICMP_CODES) }
 }

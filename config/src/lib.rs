@@ -7,15 +7,20 @@
 
 mod actions; // what a filter does, in words: drop, goto scan, mirror lan
 mod block; // filters in their block: priorities, handles, what is there twice
+pub mod diff; // what has to happen so that running filters become those of a file
 pub mod error; // ConfigError: place, problem, hint; all of them, not the first
+pub mod export; // running rules as a file
 mod filter; // one [[filter]]
 mod flower; // match = { ... }: keys, and the protocol that follows from them
+mod fw; // match = { mark = 1 }
+pub mod json; // requests as JSON, in the words of the file
 mod names; // names of ports, blocks and chains
 mod place; // where in which file a value stands
 mod raw; // what the files and variables say, layered by figment
 mod resolve; // raw to checked: names bound, handles unique, goto targets known
 pub mod show; // specifications back to words: what listings print
 mod table; // a table's fields, taken one by one
+mod u32; // match = { keys = [...] }: words of the packet, and tables
 mod words; // small grammars: prefixes, ports, flags, as people write them
 
 use std::ffi::OsString;
@@ -24,6 +29,7 @@ use std::path::{Path, PathBuf};
 
 use error::Problems;
 pub use error::{ConfigError, ConfigErrors};
+pub use names::{Names, Scope};
 use tidegate_classifiers::request::FilterSpec;
 
 /// A checked configuration: every name bound, every number in range.
@@ -169,7 +175,7 @@ pub enum Transport {
 }
 
 /// A set of chains that one or more ports are bound to.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Block {
     /// Name; a private block bears its port's.
     pub name: String,
@@ -177,6 +183,17 @@ pub struct Block {
     pub chains: Vec<Chain>,
     /// Filters in the order of the file, priorities and handles filled in.
     pub filters: Vec<FilterSpec>,
+    /// What the file says of the numbers of each filter.
+    pub numbers: Vec<Numbers>,
+}
+
+/// Which of a filter's numbers the file gives. The others are this program's choice: a filter that runs keeps those it has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Numbers {
+    /// The priority is the file's. Otherwise only the order counts: after all filters of the chain that come before it.
+    pub priority: bool,
+    /// The handle is the file's.
+    pub handle: bool,
 }
 
 /// `[block.NAME.chains]`

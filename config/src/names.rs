@@ -1,29 +1,47 @@
-//! Names that the file gives to ports, blocks and chains.
+//! Names of ports, blocks and chains, and the numbers that they stand for.
 
 use std::collections::BTreeMap;
 
 use crate::error::Wrong;
 use crate::words::{instead, quote};
 
-/// What names stand for: an index, or a chain's number.
-#[derive(Debug)]
-pub(crate) struct Names {
+/// What names stand for: a port's id, or a chain's number.
+#[derive(Clone, Debug)]
+pub struct Names {
     what: &'static str,
     numbers: BTreeMap<String, u32>,
+    names: BTreeMap<u32, String>,
+}
+
+/// The names that the words of a filter may use.
+#[derive(Clone, Copy, Debug)]
+pub struct Scope<'a> {
+    /// Ports; the numbers are [`PortId`](tidegate_classifiers::port::PortId)s.
+    pub ports: &'a Names,
+    /// Chains of the filter's block. `None` if it is not known which block that is: then no name is wrong.
+    pub chains: Option<&'a Names>,
 }
 
 impl Names {
-    /// No names yet, of `what` as messages call it.
-    pub(crate) fn new(what: &'static str) -> Self {
-        Names { what, numbers: BTreeMap::new() }
+    /// No names yet, of `what` as messages call it: `port`, `chain`.
+    pub fn new(what: &'static str) -> Self {
+        Names { what, numbers: BTreeMap::new(), names: BTreeMap::new() }
     }
 
-    pub(crate) fn insert(&mut self, name: &str, number: u32) {
+    /// `name` stands for `number` from now on.
+    pub fn insert(&mut self, name: &str, number: u32) {
         self.numbers.insert(name.to_owned(), number);
+        self.names.insert(number, name.to_owned());
     }
 
-    pub(crate) fn contains(&self, name: &str) -> bool {
-        self.numbers.contains_key(name)
+    /// The name of `number`, if it has one.
+    pub fn name(&self, number: u32) -> Option<&str> {
+        self.names.get(&number).map(String::as_str)
+    }
+
+    /// The number that `name` stands for, if it is known.
+    pub fn number(&self, name: &str) -> Option<u32> {
+        self.numbers.get(name).copied()
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = (&str, u32)> {

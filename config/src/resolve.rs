@@ -8,7 +8,7 @@ use tidegate_classifiers::request::CHAIN_MAX;
 
 use crate::block::Draft;
 use crate::error::{Problems, Wrong};
-use crate::filter::{self, Scope};
+use crate::filter::{self, FileNames};
 use crate::names::{self, Names};
 use crate::place::Place;
 use crate::table::{Node, Table, Value};
@@ -32,9 +32,9 @@ pub(crate) fn resolve(mut root: Table, problems: &mut Problems) -> Config {
     root.finish(problems);
 
     let mut drafts: Vec<_> = blocks.chains.iter().map(|_| Draft::default()).collect();
-    let scope = Scope { ports: &port_names, blocks: &blocks.names, chains: &blocks.chains, bound: &blocks.bound };
+    let names = FileNames { ports: &port_names, blocks: &blocks.names, chains: &blocks.chains, bound: &blocks.bound };
     for node in filters.map(|node| elements(node, problems)).unwrap_or_default() {
-        if let Some((block, wanted)) = filter::read(node, &scope, problems)
+        if let Some((block, wanted)) = filter::read_placed(node, &names, problems)
             && let Some(draft) = drafts.get_mut(block)
         {
             draft.add(wanted, problems);
@@ -272,7 +272,7 @@ fn blocks(root: &mut Table, ports: &[PortTable], problems: &mut Problems) -> Blo
     for PortTable { name, block, .. } in ports {
         match block {
             Some((block, _)) if block != name => blocks.bound.push((name.clone(), block.clone())),
-            _ if blocks.names.contains(name) => {}
+            _ if blocks.names.number(name).is_some() => {}
             _ => blocks.add(name.clone(), Names::new("chain of this block"), false),
         }
     }

@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 use std::fmt::Display;
 use std::ops::RangeInclusive;
 
+use serde_json::Value as Json;
+
 use crate::error::{Problems, Wrong};
 use crate::place::Place;
 use crate::words::{nearest, quote};
@@ -25,12 +27,31 @@ pub(crate) enum Value {
     Integer(i128),
     Float,
     Date,
+    /// JSON's `null`.
+    Nothing,
     Text(String),
     List(Vec<Node>),
     Table(BTreeMap<String, Node>),
 }
 
 impl Node {
+    /// A value that has no place of its own: all of it stands where its source does.
+    pub(crate) fn from_json(json: Json, place: Place) -> Node {
+        let value = match json {
+            Json::Null => Value::Nothing,
+            Json::Bool(value) => Value::Bool(value),
+            Json::Number(number) => number.as_i128().map_or(Value::Float, Value::Integer),
+            Json::String(text) => Value::Text(text),
+            Json::Array(elements) => {
+                Value::List(elements.into_iter().map(|element| Node::from_json(element, place)).collect())
+            }
+            Json::Object(fields) => {
+                Value::Table(fields.into_iter().map(|(key, value)| (key, Node::from_json(value, place))).collect())
+            }
+        };
+        Node { place, key: place, value }
+    }
+
     /// The type, for messages.
     fn kind(&self) -> &'static str {
         match self.value {
@@ -38,6 +59,7 @@ impl Node {
             Value::Integer(_) => "an integer",
             Value::Float => "a float",
             Value::Date => "a date",
+            Value::Nothing => "null",
             Value::Text(_) => "a string",
             Value::List(_) => "a list",
             Value::Table(_) => "a table",
@@ -119,6 +141,11 @@ impl Table {
     pub(crate) fn take(&mut self, key: &'static str) -> Option<Node> {
         self.known.push(key);
         self.fields.remove(key)
+    }
+
+    /// Whether one of these fields is there.
+    pub(crate) fn has_any(&self, keys: &[&str]) -> bool {
+        keys.iter().any(|key| self.fields.contains_key(*key))
     }
 
     /// The field as a table; an empty one if it is not there.

@@ -1,9 +1,10 @@
-//! The small grammars: prefixes, ports, flags, actions, as people write them. Each takes the words of one value and says
-//! what is wrong with them; the caller knows the place.
+//! The small grammars: prefixes, ports, flags, as people write them. Each takes the words of one value and says what is
+//! wrong with them; the caller knows the place. Beside it stands its inverse, `show_...`, for listings.
 
 use std::net::{IpAddr, Ipv4Addr};
 
 use ipnet::IpNet;
+use serde_json::Value as Json;
 use tidegate_classifiers::flow_key;
 use tidegate_classifiers::request::ETH_P_ALL;
 
@@ -113,18 +114,28 @@ pub(crate) fn choice<T: Copy>(word: &str, known: &[(&str, T)]) -> Result<T, Wron
 
 /// `protocol = ...`: an ethertype or `all`.
 pub(crate) fn protocol(node: &Node) -> Result<u16, Wrong> {
-    match &node.value {
-        Value::Text(word) => choice(word, &PROTOCOLS),
-        _ => node.number(0x600..=0xffff),
-    }
+    ethertype_of(node, &PROTOCOLS)
 }
 
 /// `vlan_ethtype = ...`: a name or a number.
 pub(crate) fn ethertype(node: &Node) -> Result<u16, Wrong> {
+    ethertype_of(node, &PROTOCOLS[1..])
+}
+
+fn ethertype_of(node: &Node, names: &[(&str, u16)]) -> Result<u16, Wrong> {
     match &node.value {
-        Value::Text(word) => choice(word, &PROTOCOLS[1..]),
+        Value::Text(word) => match word.strip_prefix("0x").map(|digits| u16::from_str_radix(digits, 16)) {
+            Some(Ok(number @ 0x600..)) => Ok(number),
+            _ => choice(word, names),
+        },
         _ => node.number(0x600..=0xffff),
     }
+}
+
+/// The inverse of [`protocol`] and [`ethertype`].
+pub(crate) fn show_protocol(ethertype: u16) -> String {
+    let known = PROTOCOLS.iter().find(|(_, known)| *known == ethertype);
+    known.map_or_else(|| format!("{ethertype:#06x}"), |(name, _)| (*name).to_owned())
 }
 
 /// `"ospf"` or `112`.
@@ -133,6 +144,26 @@ pub(crate) fn ip_proto(node: &Node) -> Result<u8, Wrong> {
         Value::Text(word) => choice(word, &IP_PROTOS),
         _ => node.number(0..=255),
     }
+}
+
+/// The inverse of [`ip_proto`].
+pub(crate) fn show_ip_proto(proto: u64) -> Json {
+    let known = IP_PROTOS.iter().find(|(_, known)| u64::from(*known) == proto);
+    known.map_or_else(|| proto.into(), |(name, _)| (*name).into())
+}
+
+/// `"1:10"`: a class, as tc writes it.
+pub(crate) fn class(text: &str) -> Result<u32, Wrong> {
+    let hex = |digits: &str| if digits.is_empty() { Some(0) } else { u16::from_str_radix(digits, 16).ok() };
+    let halves = text.split_once(':').and_then(|(major, minor)| Some((hex(major)?, hex(minor)?)));
+    halves.map(|(major, minor)| u32::from(major) << 16 | u32::from(minor)).ok_or_else(|| {
+        Wrong::new(format!("{} is not a class", quote(text))).hint("write it as \"1:10\", both in hexadecimal digits")
+    })
+}
+
+/// The inverse of [`class`].
+pub(crate) fn show_class(class: u32) -> String {
+    format!("{:x}:{:x}", class >> 16, class & 0xffff)
 }
 
 /// `"tcp/22"`
@@ -153,16 +184,31 @@ pub(crate) fn address(text: &str) -> Result<IpAddr, Wrong> {
     })
 }
 
-/// `"10.0.0.0/8"` or `"2001:db8::1"`: address and mask.
+/// `"10.0.0.0/8"`, `"2001:db8::1"`, or with any mask `"10.0.0.1/255.0.0.255"`: address and mask.
 pub(crate) fn prefix(text: &str) -> Result<(IpAddr, IpAddr), Wrong> {
-    let net = match text.contains('/') {
-        true => text.parse::<IpNet>().ok(),
-        false => text.parse::<IpAddr>().ok().map(IpNet::from),
+    let net = match text.split_once('/') {
+        None => text.parse::<IpAddr>().ok().map(IpNet::from).map(|net| (net.addr(), net.netmask())),
+        Some((address, mask)) if mask.contains(['.', ':']) => match (address.parse(), mask.parse()) {
+            (Ok(address @ IpAddr::V4(_)), Ok(mask @ IpAddr::V4(_)))
+            | (Ok(address @ IpAddr::V6(_)), Ok(mask @ IpAddr::V6(_))) => Some((address, mask)),
+            _ => None,
+        },
+        Some(_) => text.parse::<IpNet>().ok().map(|net| (net.addr(), net.netmask())),
     };
-    net.map(|net| (net.addr(), net.netmask())).ok_or_else(|| {
+    net.ok_or_else(|| {
         Wrong::new(format!("{} is not a prefix", quote(text)))
             .hint("write it as \"10.0.0.0/8\", \"2001:db8::/32\" or a single address")
     })
+}
+
+/// The inverse of [`prefix`].
+pub(crate) fn show_prefix(address: IpAddr, mask: IpAddr) -> String {
+    let all = if address.is_ipv4() { 32 } else { 128 };
+    match ipnet::ip_mask_to_prefix(mask) {
+        Ok(bits) if bits == all => address.to_string(),
+        Ok(bits) => format!("{address}/{bits}"),
+        Err(_) => format!("{address}/{mask}"),
+    }
 }
 
 /// `"10.0.0.0/8"`, IPv4 only.
@@ -190,6 +236,21 @@ pub(crate) fn mac(text: &str) -> Result<Masked, Wrong> {
     Ok(Masked { value: mac_number(value).ok_or_else(wrong)?, mask: mask.ok_or_else(wrong)? })
 }
 
+/// The inverse of [`mac`].
+pub(crate) fn show_mac(Masked { value, mask }: Masked) -> String {
+    let show = |number: u64| {
+        let [_, _, bytes @ ..] = number.to_be_bytes();
+        bytes.map(|byte| format!("{byte:02x}")).join(":")
+    };
+    let all = flow_key::DST_MAC.max();
+    let bits = (mask << 16).leading_ones();
+    match mask {
+        _ if mask == all => show(value),
+        _ if mask == all & !(all >> bits) => format!("{}/{bits}", show(value)),
+        _ => format!("{}/{}", show(value), show(mask)),
+    }
+}
+
 fn mac_number(text: &str) -> Option<u64> {
     let mut bytes = [0; 6];
     let mut parts = text.split(':');
@@ -213,6 +274,21 @@ pub(crate) fn masked(node: &Node, max: u64, names: &[(&str, u64)]) -> Result<Mas
     let value = number(value, max, names)?;
     let mask = mask.map_or(Ok(max), |mask| number(mask, max, &[]))?;
     Ok(Masked { value, mask })
+}
+
+/// [`masked`] of 32 bits: value and mask.
+#[expect(clippy::cast_possible_truncation, reason = "both are at most u32::MAX")]
+pub(crate) fn masked_u32(node: &Node) -> Result<(u32, u32), Wrong> {
+    masked(node, u32::MAX.into(), &[]).map(|Masked { value, mask }| (value as u32, mask as u32))
+}
+
+/// The inverse of [`masked`].
+pub(crate) fn show_masked(Masked { value, mask }: Masked, max: u64, names: &[(&str, u64)]) -> Json {
+    match names.iter().find(|(_, known)| *known == value) {
+        _ if mask != max => format!("{value:#x}/{mask:#x}").into(),
+        Some((name, _)) => (*name).into(),
+        None => value.into(),
+    }
 }
 
 fn number(text: &str, max: u64, names: &[(&str, u64)]) -> Result<u64, Wrong> {
@@ -254,9 +330,23 @@ pub(crate) fn tcp_flags(node: &Node) -> Result<Masked, Wrong> {
     }
 }
 
+/// The inverse of [`tcp_flags`].
+pub(crate) fn show_tcp_flags(masked: Masked) -> Json {
+    let named = TCP_FLAGS.iter().fold(0, |all, (_, bit)| all | bit);
+    match masked.mask & !named == 0 && masked.value & !masked.mask == 0 {
+        true => show_flags(masked, "!", &TCP_FLAGS).into(),
+        false => show_masked(masked, flow_key::TCP_FLAGS.max(), &[]),
+    }
+}
+
 /// `"frag,nofirstfrag"`
 pub(crate) fn ip_flags(text: &str) -> Result<Masked, Wrong> {
     flags(text, "no", &IP_FLAGS)
+}
+
+/// The inverse of [`ip_flags`].
+pub(crate) fn show_ip_flags(masked: Masked) -> String {
+    show_flags(masked, "no", &IP_FLAGS)
 }
 
 /// Words joined by commas; `not` before a word asks for the flag to be absent. Flags that are not named do not count.
@@ -272,4 +362,9 @@ fn flags(text: &str, not: &str, known: &[(&str, u64)]) -> Result<Masked, Wrong> 
         flags.value |= if set { bit } else { 0 };
     }
     Ok(flags)
+}
+
+fn show_flags(Masked { value, mask }: Masked, not: &str, known: &[(&str, u64)]) -> String {
+    let words = known.iter().filter(|(_, bit)| mask & bit != 0);
+    words.map(|(name, bit)| format!("{}{name}", if value & bit == 0 { not } else { "" })).collect::<Vec<_>>().join(",")
 }

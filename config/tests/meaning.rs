@@ -9,7 +9,7 @@ use tidegate_classifiers::block::Block;
 use tidegate_classifiers::flow_key::{self as key, Field};
 use tidegate_classifiers::port::PortId;
 use tidegate_classifiers::request::{
-    self, ActionSpec, ETH_P_ALL, FilterSpec, FlowerSpec, GactSpec, KindSpec, MirredSpec, Random, RandomMode,
+    self, ActionSpec, ETH_P_ALL, FilterSpec, FlowerSpec, GactSpec, KindSpec, MirredSpec, Random, RandomMode, Target,
 };
 use tidegate_classifiers::verdict::Control;
 use tidegate_config::{
@@ -189,7 +189,7 @@ fn action_words_mean_what_tc_means() {
     let by_chance = |control, mode, second, one_in| {
         ActionSpec::Gact(GactSpec { control, random: Some(Random { mode, control: second, one_in }) })
     };
-    let mirror = |port, control| ActionSpec::Mirred(MirredSpec::Mirror { port: PortId(port), control });
+    let mirror = |port, control| ActionSpec::Mirred(MirredSpec::Mirror { to: Target::port(PortId(port)), control });
     let expected = [
         gact(Control::Ok),
         gact(Control::Ok),
@@ -209,7 +209,7 @@ fn action_words_mean_what_tc_means() {
         mirror(1, Control::Pipe),
         mirror(1, Control::Shot),
         mirror(0, Control::Goto(7)),
-        ActionSpec::Mirred(MirredSpec::Redirect { port: PortId(1) }),
+        ActionSpec::Mirred(MirredSpec::Redirect { to: Target::port(PortId(1)) }),
         by_chance(Control::Ok, RandomMode::Determ, Control::Shot, 100),
         by_chance(Control::Shot, RandomMode::Netrand, Control::Ok, 10),
         by_chance(Control::Goto(7), RandomMode::Netrand, Control::Jump(3), 1),

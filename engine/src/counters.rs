@@ -7,7 +7,8 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use crossbeam_utils::CachePadded;
 use tidegate_classifiers::port::{PortId, WorkerId};
-use tidegate_classifiers::verdict::DropReason;
+use tidegate_client::totals::PortCounters;
+pub use tidegate_client::totals::Totals;
 
 use crate::rings::KernelCounters;
 
@@ -56,119 +57,12 @@ impl Counters {
     }
 }
 
-/// Plain numbers: a sum over slots, or what a worker collects during a burst.
-pub type Totals = PortCounters<u64>;
-
-/// What happened to the packets of one port.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-#[serde(bound(deserialize = "T: serde::Deserialize<'de> + Default"))]
-pub struct PortCounters<T> {
-    /// Packets received here.
-    pub rx_packets: T,
-    /// Their bytes.
-    pub rx_bytes: T,
-    /// Packets received here and put on some port's TX ring, by `forward_to` or a redirect.
-    pub forwarded_packets: T,
-    /// Their bytes.
-    pub forwarded_bytes: T,
-    /// Packets received here and handed to the host's stack.
-    pub passed: T,
-    /// Packets received here and taken by an action.
-    pub consumed: T,
-    /// Packets received here and dropped, by [`DropReason::index`].
-    #[serde(with = "by_name")]
-    pub dropped: [T; DropReason::ALL.len()],
-    /// Copies made of packets received here.
-    pub mirrored: T,
-    /// Copies that were wanted but not sent: no free frame, TX ring full, longer than the target's MTU allows.
-    pub mirror_failed: T,
-    /// Packets put on this port's TX ring: forwarded ones and copies, wherever received.
-    pub tx_packets: T,
-    /// Their bytes.
-    pub tx_bytes: T,
-    /// [`KernelCounters::rx_dropped`] of this port's queues, as of all below: a second old at most.
-    pub kernel_rx_dropped: T,
-    /// [`KernelCounters::rx_ring_full`].
-    pub kernel_rx_ring_full: T,
-    /// [`KernelCounters::fill_ring_empty`].
-    pub kernel_fill_ring_empty: T,
-    /// [`KernelCounters::invalid`].
-    pub kernel_invalid: T,
-}
-
-impl<T> PortCounters<T> {
-    /// Every counter. Same order as [`Self::each_mut`].
-    fn each(&self) -> impl Iterator<Item = &T> {
-        let PortCounters {
-            rx_packets,
-            rx_bytes,
-            forwarded_packets,
-            forwarded_bytes,
-            passed,
-            consumed,
-            dropped,
-            mirrored,
-            mirror_failed,
-            tx_packets,
-            tx_bytes,
-            kernel_rx_dropped,
-            kernel_rx_ring_full,
-            kernel_fill_ring_empty,
-            kernel_invalid,
-        } = self;
-        [rx_packets, rx_bytes, forwarded_packets, forwarded_bytes, passed, consumed]
-            .into_iter()
-            .chain(dropped)
-            .chain([mirrored, mirror_failed, tx_packets, tx_bytes])
-            .chain([kernel_rx_dropped, kernel_rx_ring_full, kernel_fill_ring_empty, kernel_invalid])
-    }
-
-    fn each_mut(&mut self) -> impl Iterator<Item = &mut T> {
-        let PortCounters {
-            rx_packets,
-            rx_bytes,
-            forwarded_packets,
-            forwarded_bytes,
-            passed,
-            consumed,
-            dropped,
-            mirrored,
-            mirror_failed,
-            tx_packets,
-            tx_bytes,
-            kernel_rx_dropped,
-            kernel_rx_ring_full,
-            kernel_fill_ring_empty,
-            kernel_invalid,
-        } = self;
-        [rx_packets, rx_bytes, forwarded_packets, forwarded_bytes, passed, consumed]
-            .into_iter()
-            .chain(dropped)
-            .chain([mirrored, mirror_failed, tx_packets, tx_bytes])
-            .chain([kernel_rx_dropped, kernel_rx_ring_full, kernel_fill_ring_empty, kernel_invalid])
-    }
-}
-
-impl Totals {
-    /// Adds what the kernel counted on a queue between two looks.
-    pub fn add_kernel(&mut self, before: KernelCounters, after: KernelCounters) {
-        self.kernel_rx_dropped += after.rx_dropped.saturating_sub(before.rx_dropped);
-        self.kernel_rx_ring_full += after.rx_ring_full.saturating_sub(before.rx_ring_full);
-        self.kernel_fill_ring_empty += after.fill_ring_empty.saturating_sub(before.fill_ring_empty);
-        self.kernel_invalid += after.invalid.saturating_sub(before.invalid);
-    }
-
-    /// Packets dropped for any reason.
-    pub fn dropped_packets(&self) -> u64 {
-        self.dropped.iter().sum()
-    }
-
-    /// Packets received less those whose fate was counted: received - forwarded - passed - dropped - consumed.
-    /// 0 whenever the packet equation holds, as it does at any moment traffic stands still.
-    pub fn balance(&self) -> i64 {
-        let settled = self.forwarded_packets + self.passed + self.dropped_packets() + self.consumed;
-        self.rx_packets.wrapping_sub(settled).cast_signed()
-    }
+/// Adds to `totals` what the kernel counted on a queue between two looks.
+pub fn add_kernel(totals: &mut Totals, before: KernelCounters, after: KernelCounters) {
+    totals.kernel_rx_dropped += after.rx_dropped.saturating_sub(before.rx_dropped);
+    totals.kernel_rx_ring_full += after.rx_ring_full.saturating_sub(before.rx_ring_full);
+    totals.kernel_fill_ring_empty += after.fill_ring_empty.saturating_sub(before.fill_ring_empty);
+    totals.kernel_invalid += after.invalid.saturating_sub(before.invalid);
 }
 
 fn sum<'a>(slots: impl IntoIterator<Item = &'a CachePadded<PortCounters<AtomicU64>>>) -> Totals {
@@ -179,35 +73,6 @@ fn sum<'a>(slots: impl IntoIterator<Item = &'a CachePadded<PortCounters<AtomicU6
         }
     }
     totals
-}
-
-/// Drops as `{"filter": 3, "runt": 0, ...}`.
-mod by_name {
-    use std::collections::BTreeMap;
-
-    use serde::ser::SerializeMap;
-    use serde::{Deserialize, Deserializer, Serialize, Serializer};
-    use tidegate_classifiers::verdict::DropReason;
-
-    const REASONS: usize = DropReason::ALL.len();
-
-    pub(super) fn serialize<T: Serialize, S: Serializer>(dropped: &[T; REASONS], to: S) -> Result<S::Ok, S::Error> {
-        let mut map = to.serialize_map(Some(REASONS))?;
-        for (reason, count) in DropReason::ALL.iter().zip(dropped) {
-            map.serialize_entry(reason.name(), count)?;
-        }
-        map.end()
-    }
-
-    /// Reasons that are not named were never counted; names of another version are passed over.
-    pub(super) fn deserialize<'de, T, D>(from: D) -> Result<[T; REASONS], D::Error>
-    where
-        T: Deserialize<'de> + Default,
-        D: Deserializer<'de>,
-    {
-        let mut named = BTreeMap::<String, T>::deserialize(from)?;
-        Ok(DropReason::ALL.map(|reason| named.remove(reason.name()).unwrap_or_default()))
-    }
 }
 
 #[cfg(test)]
@@ -247,23 +112,6 @@ mod tests {
     }
 
     #[test]
-    fn balance_is_what_the_packet_equation_misses() {
-        let mut totals = Totals { rx_packets: 10, forwarded_packets: 4, passed: 3, consumed: 1, ..Totals::default() };
-        totals.dropped[DropReason::Filter.index()] = 1;
-        assert_eq!(totals.balance(), 1);
-        totals.dropped[DropReason::Runt.index()] = 1;
-        assert_eq!(totals.balance(), 0);
-        totals.passed += 1;
-        assert_eq!(totals.balance(), -1);
-    }
-
-    #[test]
-    fn mirrored_copies_are_outside_the_equation() {
-        let totals = Totals { mirrored: 5, mirror_failed: 2, tx_packets: 7, ..Totals::default() };
-        assert_eq!(totals.balance(), 0);
-    }
-
-    #[test]
     fn what_the_kernel_counted_before_is_not_counted_again() {
         let look = |base: u64| KernelCounters {
             rx_dropped: base + 1,
@@ -272,8 +120,8 @@ mod tests {
             invalid: base + 4,
         };
         let mut totals = Totals::default();
-        totals.add_kernel(KernelCounters::default(), look(0));
-        totals.add_kernel(look(0), look(10));
+        add_kernel(&mut totals, KernelCounters::default(), look(0));
+        add_kernel(&mut totals, look(0), look(10));
         let kernel = [
             totals.kernel_rx_dropped,
             totals.kernel_rx_ring_full,
@@ -281,15 +129,5 @@ mod tests {
             totals.kernel_invalid,
         ];
         assert_eq!(kernel, [11, 12, 13, 14]);
-    }
-
-    #[test]
-    fn drops_are_written_by_the_name_of_their_reason() {
-        let mut totals = Totals::default();
-        totals.dropped[DropReason::TxRingFull.index()] = 3;
-        let json = serde_json::to_value(totals).unwrap();
-        assert_eq!(json["dropped"]["tx_ring_full"], 3);
-        assert_eq!(json["dropped"].as_object().unwrap().len(), DropReason::ALL.len());
-        assert_eq!(serde_json::from_value::<Totals>(json).unwrap(), totals);
     }
 }

@@ -20,10 +20,10 @@ use nix::sys::socket::sockopt::ReceiveTimeout;
 use nix::sys::socket::{self, AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType};
 use nix::sys::time::{TimeVal, TimeValLike};
 use serde_json::Value;
+use tidegate_client::status::{FilterStatus, Status};
+use tidegate_client::{Client, ClientError};
 
-use crate::control::{self, ClientError, Reply, Request};
 use crate::lab::{Lab, Namespace, Running};
-use crate::status::{FilterStatus, Status};
 use crate::table;
 
 const EXAMPLE: &str = include_str!("../../config/examples/demo.toml");
@@ -319,10 +319,7 @@ impl Gateway {
     }
 
     fn status(&self) -> Result<Status, ClientError> {
-        match control::call(&self.socket, &Request::Status)? {
-            Reply::Status(status) => Ok(*status),
-            Reply::Done => Err(ClientError::Refused("the gateway sent no status".into())),
-        }
+        Client::connect(&self.socket)?.status()
     }
 
     /// The status once no packet is under way: two in a row with the same totals.

@@ -6,22 +6,21 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use tidegate_classifiers::block::Block;
-use tidegate_classifiers::plane::{self, Binding, Direction, Plane};
+use tidegate_classifiers::plane::Plane;
 use tidegate_classifiers::port::{PortId, WorkerId};
-use tidegate_classifiers::request;
-use tidegate_classifiers::verdict::Control;
 use tidegate_config::{self as config, Config, ForwardTo, Mode};
 use tidegate_xdp_prog::AttachMode;
 use tracing::{error, info, warn};
 
-use crate::control::{Handler, Server};
+use crate::control::{Gateway, Limits, Server, Service};
 use crate::cpu;
 use crate::error::EngineError;
 use crate::port::{self, LinkState, PortState};
 use crate::quiesce::Bursts;
+use crate::reload::{Coordinator, Desk, Load};
 use crate::report::RateMeter;
 use crate::rings::Rings;
+use crate::rules::Rules;
 use crate::worker::{Shared, Worker, WorkerReport};
 use crate::xdp::Hook;
 use crate::xsk::netdev::Netdev;
@@ -38,19 +37,17 @@ pub struct Engine {
     retry_at: Instant,
     /// A port came back, and is to be hooked again.
     rebuild: bool,
+    coordinator: Option<Coordinator>,
     _server: Option<Server>,
 }
 
 /// What the control socket's threads see of the engine.
 pub(crate) struct Inner {
+    /// Without blocks.
     pub(crate) config: Config,
     pub(crate) shared: Arc<Shared>,
-    /// The control plane of all blocks.
-    plane: Arc<Plane>,
-    /// By index in the configuration.
-    pub(crate) blocks: Vec<Arc<Block>>,
-    /// Ports' ingress hooks, bound to their blocks.
-    _bindings: Vec<Binding>,
+    pub(crate) rules: Arc<Rules>,
+    pub(crate) desk: Arc<Desk>,
     pub(crate) started: Instant,
     /// By port; none while the interface is gone.
     pub(crate) hooks: Mutex<Vec<Option<Hook>>>,
@@ -81,25 +78,25 @@ impl Engine {
     ///
     /// # Errors
     /// The first thing that failed; nothing stays behind.
-    pub fn start(config: Config) -> Result<Engine, EngineError> {
+    pub fn start(mut config: Config) -> Result<Engine, EngineError> {
         let netdevs = config.ports.iter().map(query).collect::<Result<Vec<_>, _>>()?;
         let workers = count_workers(&config, &netdevs);
         let bursts = Bursts::new(workers);
         let plane = Plane::new(workers.into(), bursts.clone());
-        let (blocks, bindings) = bind_blocks(&config, &plane)?;
-        let ports = config.ports.iter().map(|port| {
+        let rules = Arc::new(Rules::new(&config, &plane)?);
+        config.blocks = Vec::new(); // they run: the plane has them
+        let ports = (0..).map(PortId).zip(&config.ports).map(|(id, port)| {
             let forward_to = match port.forward_to {
                 ForwardTo::Port(index) => port::ForwardTo::Port(port_id(index)),
                 ForwardTo::Host => port::ForwardTo::Host,
             };
-            PortState::new(&port.name, forward_to, port.block.map(|index| Arc::clone(&blocks[index])))
+            PortState::new(&port.name, forward_to, rules.of_port(id))
         });
-        let shared = Arc::new(Shared::new(bursts, ports.collect()));
+        let shared = Arc::new(Shared::new(bursts, plane, ports.collect()));
         let inner = Arc::new(Inner {
             shared,
-            plane,
-            blocks,
-            _bindings: bindings,
+            desk: Arc::new(Desk::new(Arc::clone(&rules))),
+            rules,
             started: Instant::now(),
             hooks: Mutex::new(config.ports.iter().map(|_| None).collect()),
             workers: Mutex::new(vec![WorkerInfo::default(); workers.into()]),
@@ -107,7 +104,8 @@ impl Engine {
             config,
         });
         let threads = (0..workers).map(|_| None).collect();
-        let mut engine = Engine { inner, threads, retry_at: Instant::now(), rebuild: false, _server: None };
+        let mut engine =
+            Engine { inner, threads, retry_at: Instant::now(), rebuild: false, coordinator: None, _server: None };
         engine.open()?;
         Ok(engine)
     }
@@ -119,7 +117,12 @@ impl Engine {
             self.threads[worker] = Some(self.inner.start_worker(worker)?);
         }
         let control = &self.inner.config.control;
-        let server = Server::start(&control.socket, &control.group, Arc::clone(&self.inner) as Arc<dyn Handler>)
+        let service = Service {
+            plane: Arc::clone(self.plane()),
+            directory: Arc::clone(self.inner.rules.directory()),
+            gateway: Some(Arc::clone(&self.inner) as Arc<dyn Gateway>),
+        };
+        let server = Server::start(&control.socket, &control.group, Arc::new(service), Limits::default())
             .map_err(|source| EngineError::Control { path: control.socket.display().to_string(), source })?;
         self._server = Some(server);
         Ok(())
@@ -127,14 +130,28 @@ impl Engine {
 
     /// The control plane of its filters. A block that several ports share has an index there: its place in the file plus one.
     pub fn plane(&self) -> &Arc<Plane> {
-        &self.inner.plane
+        &self.inner.shared.plane
+    }
+
+    /// Takes orders for reloads from now on, of the configuration that `load` reads. Gives the desk for them.
+    ///
+    /// # Errors
+    /// If there can be no further thread.
+    pub fn take_orders(&mut self, load: Load) -> Result<Arc<Desk>, EngineError> {
+        let (desk, shared) = (&self.inner.desk, Arc::clone(&self.inner.shared));
+        let attach = move |port, block| {
+            let before = shared.ports.get(port).and_then(|port| port.set_block(block));
+            before.into_iter().for_each(|before| shared.plane.reaper().defer(before)); // workers may still hold it
+        };
+        self.coordinator = Some(Coordinator::start(desk, load, Box::new(attach)).map_err(EngineError::Thread)?);
+        Ok(Arc::clone(desk))
     }
 
     /// Looks after links, workers and rates.
     pub fn tick(&mut self) {
         self.rebuild |= self.inner.watch_links();
         self.inner.update_rates();
-        self.inner.plane.reaper().poll();
+        self.inner.shared.plane.reaper().poll();
         if Instant::now() < self.retry_at {
             return;
         }
@@ -200,6 +217,7 @@ impl Engine {
     /// Takes the gates off, then ends the workers: a driver must not be caught mid-burst by a socket that closes.
     /// `false` if frames were lost.
     fn close(&mut self) -> bool {
+        self.coordinator = None;
         lock(&self.inner.hooks).iter_mut().filter_map(Option::take).for_each(Hook::detach);
         let lost = (0..self.threads.len()).filter(|&worker| !self.end(worker)).count();
         lost == 0
@@ -241,7 +259,7 @@ impl Inner {
             }
             let Ok(netdev) = Netdev::query(&port.interface) else { continue };
             check_queues(port, &netdev, lock(&self.workers).len())?;
-            let to_host = port.forward_to == ForwardTo::Host || self.traps(index);
+            let to_host = self.rules.to_host(index);
             let hook = Hook::attach(port, &netdev, self.config.workers.chunk_size, to_host)
                 .map_err(|source| EngineError::Hook { port: port.name.clone(), source })?;
             if port.mode == Mode::Auto && hook.mode() == AttachMode::Generic {
@@ -255,14 +273,6 @@ impl Inner {
             }
         }
         Ok(())
-    }
-
-    /// Whether a filter on this port may say `trap`.
-    fn traps(&self, port: usize) -> bool {
-        let Some(block) = self.config.ports[port].block else { return false };
-        let filters = &self.config.blocks[block].filters;
-        let actions = filters.iter().flat_map(|filter| filter.actions.iter()).filter_map(|action| action.spec);
-        actions.flat_map(|spec| spec.controls()).any(|control| control == Control::Trap)
     }
 
     fn start_worker(self: &Arc<Self>, worker: usize) -> Result<WorkerThread, EngineError> {
@@ -336,6 +346,7 @@ impl Inner {
         Ok(WorkerThread { stop, waker, thread })
     }
 
+    /// What the names of the configuration stand for.
     /// Tells workers what became of links. `true` if an interface came back that has to be hooked again.
     fn watch_links(&self) -> bool {
         let mut hooks = lock(&self.hooks);
@@ -396,49 +407,8 @@ fn check_queues(port: &config::Port, netdev: &Netdev, workers: usize) -> Result<
     Err(EngineError::Queues { port: port.name.clone(), interface: port.interface.clone(), rx, tx, workers })
 }
 
-/// The blocks of `config`, bound to their ports, with all their chains and filters: through the ordinary requests. A
-/// block that several ports share has an index, its place in the file plus one.
-fn bind_blocks(config: &Config, plane: &Arc<Plane>) -> Result<(Vec<Arc<Block>>, Vec<Binding>), EngineError> {
-    let (mut blocks, mut bindings) = (Vec::new(), Vec::new());
-    for (number, names) in (0..).zip(&config.blocks) {
-        let ports: Vec<PortId> = (0..)
-            .map(PortId)
-            .zip(&config.ports)
-            .filter_map(|(id, port)| (port.block == Some(number)).then_some(id))
-            .collect();
-        let index = if ports.len() > 1 { u32::try_from(number + 1).unwrap_or(u32::MAX) } else { 0 };
-        let first = bindings.len();
-        for port in ports {
-            let hook = plane::Hook { port, direction: Direction::Ingress };
-            let binding = plane.bind(hook, index, None);
-            bindings.push(binding.map_err(|source| EngineError::Bind { block: names.name.clone(), source })?);
-        }
-        let block = bindings.get(first).map_or_else(|| plane.private_block(), |binding| Arc::clone(binding.block()));
-        fill_block(&block, names)?;
-        blocks.push(block);
-    }
-    Ok((blocks, bindings))
-}
-
-fn fill_block(block: &Arc<Block>, names: &config::Block) -> Result<(), EngineError> {
-    for chain in &names.chains {
-        let made = request::add_chain(block, chain.index);
-        made.map_err(|source| EngineError::Chain { block: names.name.clone(), chain: chain.index, source })?;
-    }
-    for filter in &names.filters {
-        request::add_filter(block, filter).map_err(|source| EngineError::Filter {
-            block: names.name.clone(),
-            name: filter.name.to_string(),
-            chain: filter.chain,
-            priority: filter.priority,
-            source,
-        })?;
-    }
-    Ok(())
-}
-
 /// Tables of ports and workers are far below 65,536 entries; a number beyond that names nothing.
-fn port_id(index: usize) -> PortId {
+pub(crate) fn port_id(index: usize) -> PortId {
     PortId(u16::try_from(index).unwrap_or(u16::MAX))
 }
 

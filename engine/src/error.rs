@@ -3,6 +3,7 @@
 use tidegate_classifiers::error::RequestError;
 use tidegate_xdp_prog::GateError;
 
+use crate::apply::Refused;
 use crate::xdp::HookError;
 use crate::xsk::XskError;
 
@@ -68,30 +69,9 @@ pub enum EngineError {
         /// Why it was refused.
         source: RequestError,
     },
-    /// A chain of the configuration.
-    #[error("block {block}: chain {chain}: {source}")]
-    Chain {
-        /// Name of the block.
-        block: String,
-        /// Index of the chain.
-        chain: u32,
-        /// Why it was refused.
-        source: RequestError,
-    },
-    /// A filter of the configuration.
-    #[error("block {block}: filter {name:?} at chain {chain} priority {priority}: {source}")]
-    Filter {
-        /// Name of the block.
-        block: String,
-        /// Name of the filter.
-        name: String,
-        /// Its chain.
-        chain: u32,
-        /// Its priority.
-        priority: u32,
-        /// Why it was refused.
-        source: RequestError,
-    },
+    /// Chains and filters of the configuration.
+    #[error(transparent)]
+    Rules(Refused),
     /// The control socket.
     #[error("control socket {path}: {source}")]
     Control {

@@ -4,8 +4,53 @@ use tidegate_classifiers::port::{Egress, PortId};
 use tidegate_classifiers::verdict::{DropReason, Verdict};
 
 use crate::counters::Totals;
-use crate::port::{ForwardTo, Ports};
+use crate::port::{ForwardTo, PortState, Ports};
 use crate::rings::Rings;
+
+/// Times that one packet may be received again by another port [AK-MIRRED].
+const REENTRIES_MAX: u8 = 3;
+
+/// Packets that wait to be received again, at most.
+const WAITING_MAX: usize = 256;
+
+/// Packets that mirred sent into a port, as if they came in there. Empty at burst boundaries.
+pub struct Reentries<F>(Vec<Reentry<F>>);
+
+/// One of them.
+pub struct Reentry<F> {
+    /// The packet.
+    pub frame: F,
+    /// The port that is to receive it.
+    pub port: PortId,
+    /// How often it was received again, this time included.
+    pub count: u8,
+}
+
+impl<F> Reentries<F> {
+    /// None yet. The room for all that may ever wait is allocated now.
+    pub fn new() -> Self {
+        Reentries(Vec::with_capacity(WAITING_MAX))
+    }
+
+    /// The next one, if there is one.
+    pub fn pop(&mut self) -> Option<Reentry<F>> {
+        self.0.pop()
+    }
+
+    fn push(&mut self, reentry: Reentry<F>) -> Result<(), F> {
+        if self.0.len() >= WAITING_MAX || reentry.count > REENTRIES_MAX {
+            return Err(reentry.frame);
+        }
+        self.0.push(reentry);
+        Ok(())
+    }
+}
+
+impl<F> Default for Reentries<F> {
+    fn default() -> Self {
+        Reentries::new()
+    }
+}
 
 /// The one packet a worker is at, and all that its actions and its verdict can reach. Ends in [`InHand::settle`], which
 /// sends or releases the frame.
@@ -14,22 +59,38 @@ pub struct InHand<'a, R: Rings> {
     len: u32,
     /// The receiving port.
     port: PortId,
+    /// How often it was received again.
+    reentered: u8,
     rings: &'a mut R,
     ports: &'a Ports,
     /// What this burst counted, one a port.
     tally: &'a mut [Totals],
+    again: &'a mut Reentries<R::Frame>,
 }
 
 impl<'a, R: Rings> InHand<'a, R> {
     /// Takes up `frame`, received on `port`, and counts it. `tally` has a place for every port.
     #[inline]
-    pub fn new(frame: R::Frame, port: PortId, rings: &'a mut R, ports: &'a Ports, tally: &'a mut [Totals]) -> Self {
+    pub fn new(
+        frame: R::Frame,
+        port: PortId,
+        rings: &'a mut R,
+        ports: &'a Ports,
+        tally: &'a mut [Totals],
+        again: &'a mut Reentries<R::Frame>,
+    ) -> Self {
         #[expect(clippy::cast_possible_truncation, reason = "a packet fits in a frame, a frame is far below 4 GiB")]
         let len = rings.bytes(&frame).len() as u32;
         let received = &mut tally[usize::from(port.0)];
         received.rx_packets += 1;
         received.rx_bytes += u64::from(len);
-        InHand { frame, len, port, rings, ports, tally }
+        InHand { frame, len, port, reentered: 0, rings, ports, tally, again }
+    }
+
+    /// The packet was received before: `count` is [`Reentry::count`].
+    #[inline]
+    pub fn again(self, count: u8) -> Self {
+        InHand { reentered: count, ..self }
     }
 
     /// The packet.
@@ -49,7 +110,8 @@ impl<'a, R: Rings> InHand<'a, R> {
                 None => self.drop_packet(DropReason::PortDown),
             },
             Verdict::Redirect(port) => self.forward(port, DropReason::RedirectDown), // [AK-MIRRED]
-            Verdict::Trap => self.pass_to_host(),                                    // [DP-15]
+            Verdict::RedirectInto(port) => self.reenter(port),
+            Verdict::Trap => self.pass_to_host(), // [DP-15]
             Verdict::Drop(reason) => self.drop_packet(reason),
             Verdict::Consume => {
                 self.tally[usize::from(self.port.0)].consumed += 1;
@@ -78,6 +140,17 @@ impl<'a, R: Rings> InHand<'a, R> {
         }
     }
 
+    /// Counts as consumed here, and as received there.
+    fn reenter(mut self, port: PortId) {
+        match self.again.push(Reentry { frame: self.frame, port, count: self.reentered + 1 }) {
+            Ok(()) => self.tally[usize::from(self.port.0)].consumed += 1,
+            Err(frame) => {
+                self.frame = frame;
+                self.drop_packet(DropReason::RedirectDown);
+            }
+        }
+    }
+
     fn pass_to_host(self) {
         if self.rings.to_host(self.port, &self.frame) {
             self.tally[usize::from(self.port.0)].passed += 1;
@@ -90,6 +163,24 @@ impl<'a, R: Rings> InHand<'a, R> {
     fn drop_packet(self, reason: DropReason) {
         self.tally[usize::from(self.port.0)].dropped[reason.index()] += 1;
         self.rings.release(self.frame);
+    }
+
+    /// Whether a copy waits to be received by `port`.
+    fn reenter_copy(&mut self, port: PortId) -> bool {
+        let Some(copy) = self.rings.copy(&self.frame) else { return false };
+        let pushed = self.again.push(Reentry { frame: copy, port, count: self.reentered + 1 });
+        pushed.map_err(|copy| self.rings.release(copy)).is_ok()
+    }
+
+    /// Counts a copy, made or not.
+    #[inline]
+    fn count_copy(&mut self, made: bool) {
+        let received = &mut self.tally[usize::from(self.port.0)];
+        if made {
+            received.mirrored += 1;
+        } else {
+            received.mirror_failed += 1;
+        }
     }
 
     /// Whether a copy is on `port`'s TX ring.
@@ -122,14 +213,23 @@ impl<R: Rings> Egress for InHand<'_, R> {
     #[inline]
     fn mirror(&mut self, port: PortId) -> bool {
         let sent = self.send_copy(port);
-        let received = &mut self.tally[usize::from(self.port.0)];
+        self.count_copy(sent);
         if sent {
-            received.mirrored += 1;
             count_sent(self.tally, port, self.len);
-        } else {
-            received.mirror_failed += 1;
         }
         sent
+    }
+
+    fn mirror_into(&mut self, port: PortId) -> bool {
+        let sent = self.reenter_copy(port);
+        self.count_copy(sent);
+        sent
+    }
+
+    fn member(&self, index: u32, after: Option<PortId>) -> Option<PortId> {
+        let bound = |state: &PortState| state.block().as_ref().is_some_and(|block| block.index() == index);
+        let mut later = self.ports.iter().filter(|(port, _)| Some(*port) > after && *port != self.port);
+        later.find(|(_, state)| bound(state)).map(|(port, _)| port)
     }
 }
 
@@ -158,6 +258,7 @@ mod tests {
         rings: MemoryRings,
         ports: Ports,
         tally: [Totals; 3],
+        again: Reentries<<MemoryRings as Rings>::Frame>,
     }
 
     impl World {
@@ -186,6 +287,7 @@ mod tests {
                     port("tap", ForwardTo::Host),
                 ]),
                 tally: Default::default(),
+                again: Reentries::new(),
             }
         }
 
@@ -195,7 +297,7 @@ mod tests {
             let mut burst = Burst::new();
             self.rings.receive(LAN, 1, &mut burst);
             let frame = burst.pop().unwrap();
-            fate(InHand::new(frame, LAN, &mut self.rings, &self.ports, &mut self.tally));
+            fate(InHand::new(frame, LAN, &mut self.rings, &self.ports, &mut self.tally, &mut self.again));
             self.rings.flush();
             assert_eq!(self.rings.census().in_hand(), 0, "a frame leaked");
             assert_eq!(self.tally[0].balance(), 0);
@@ -228,7 +330,8 @@ mod tests {
         let mut burst = Burst::new();
         world.rings.receive(WAN, 1, &mut burst);
         let frame = burst.pop().unwrap();
-        InHand::new(frame, WAN, &mut world.rings, &world.ports, &mut world.tally).settle(Verdict::Pass);
+        InHand::new(frame, WAN, &mut world.rings, &world.ports, &mut world.tally, &mut world.again)
+            .settle(Verdict::Pass);
         assert_eq!(world.rings.host_packets().collect::<Vec<_>>(), [(WAN, FRAME)]);
         assert_eq!((world.tally[1].passed, world.tally[1].balance()), (1, 0));
         assert_eq!(world.rings.census().in_hand(), 0);

@@ -1,7 +1,9 @@
 //! The appliance: ports, queues, workers, control socket. The binary `tidegate` only wires it.
-#![recursion_limit = "256"] // as in tidegate-classifiers
 #![deny(unsafe_code)]
+// The plane, its blocks and their locks make a deep type: rustdoc asks whether all of it is Send.
+#![recursion_limit = "256"]
 
+pub mod apply; // running blocks become what a configuration wants, at one instant
 pub mod control; // the control socket: requests in, replies out
 pub mod counters; // Counters: what happened to packets, one writer a slot
 pub mod cpu; // which core a worker runs on
@@ -14,10 +16,12 @@ pub mod lab; // Lab: namespaces and veth pairs for demo, tests and bench
 pub mod log; // logs, to the journal or stderr
 pub mod memory; // MemoryRings: Rings in plain memory
 pub mod port; // Ports: what every worker must know of a port
+pub mod preview; // Preview: what a file would change on a running gateway
 pub mod quiesce; // Bursts: "every worker has moved on"
+pub mod reload; // Coordinator: the file's filters become those that run; Desk: where that is ordered
 mod report; // the engine's account of itself
 pub mod rings; // Rings: what a worker runs on
-pub mod status; // Status: plain data for the control socket
+pub mod rules; // Rules: the configuration's blocks, bound to ports
 pub mod table; // the status as tables for people
 pub mod worker; // Worker: run_burst() is the hot path
 pub mod xdp; // Hook: a port's gate, and its way to the host

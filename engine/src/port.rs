@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicU32, Ordering::Relaxed};
 
+use arc_swap::{ArcSwapOption, Guard};
 use tidegate_classifiers::block::Block;
 use tidegate_classifiers::port::PortId;
 
@@ -48,12 +49,12 @@ impl Ports {
     }
 }
 
-/// One port as workers see it. Link state and MTU change while traffic flows; the rest is fixed.
+/// One port as workers see it. Block, link state and MTU change while traffic flows; the rest is fixed.
 #[derive(Debug)]
 pub struct PortState {
     name: Box<str>,
     forward_to: ForwardTo,
-    block: Option<Arc<Block>>,
+    block: ArcSwapOption<Block>,
     link: AtomicU8,
     max_frame: AtomicU32,
 }
@@ -65,7 +66,7 @@ impl PortState {
         PortState {
             name: name.into(),
             forward_to,
-            block,
+            block: ArcSwapOption::new(block),
             link: AtomicU8::new(LinkState::Down as u8),
             max_frame: AtomicU32::new(1500 + L2_OVERHEAD),
         }
@@ -84,8 +85,14 @@ impl PortState {
 
     /// The block bound to the ingress hook.
     #[inline]
-    pub fn block(&self) -> Option<&Arc<Block>> {
-        self.block.as_ref()
+    pub fn block(&self) -> Guard<Option<Arc<Block>>> {
+        self.block.load()
+    }
+
+    /// Binds the ingress hook to `block`, from the next burst of each worker on. The caller keeps what was bound before until
+    /// they have all moved on.
+    pub fn set_block(&self, block: Option<Arc<Block>>) -> Option<Arc<Block>> {
+        self.block.swap(block)
     }
 
     /// The state of the link, as last seen by the link watcher.

@@ -79,6 +79,16 @@ impl Running {
         counter.store(counter.load(Ordering::Relaxed) + 1, Ordering::Release); // one writer: no read-modify-write
         fence(Ordering::SeqCst);
     }
+
+    /// Runs `wait`, during which nothing is held: nobody waits for its end.
+    pub fn parked(&self, wait: impl FnOnce()) {
+        let counter = self.bursts.counter(self.worker);
+        let count = counter.load(Ordering::Relaxed);
+        counter.store(count | PARKED, Ordering::Release);
+        wait();
+        counter.store(count, Ordering::Relaxed);
+        fence(Ordering::SeqCst);
+    }
 }
 
 impl Drop for Running {
@@ -102,6 +112,19 @@ mod tests {
         assert!(!bursts.passed(&since));
         second.boundary();
         assert!(bursts.passed(&since), "the third does not run");
+    }
+
+    #[test]
+    fn nobody_waits_for_a_worker_that_waits() {
+        let bursts = Bursts::new(1);
+        let running = bursts.start(WorkerId(0));
+        let before = bursts.snapshot();
+        assert!(!bursts.passed(&before));
+        running.parked(|| {
+            assert!(bursts.passed(&before) && bursts.passed(&bursts.snapshot()));
+            assert_eq!(bursts.count(WorkerId(0)), 0);
+        });
+        assert!(!bursts.passed(&bursts.snapshot()));
     }
 
     #[test]

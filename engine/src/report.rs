@@ -1,20 +1,29 @@
 //! The engine's account of itself, and its answers to the control socket.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::thread;
 use std::time::{Duration, Instant};
 
+use tidegate_classifiers::block::Block;
+use tidegate_classifiers::plane::{Direction, Hook};
 use tidegate_classifiers::port::WorkerId;
-use tidegate_classifiers::request;
-use tidegate_config::{ForwardTo, OnExit, show};
+use tidegate_classifiers::reap::Quiescence;
+use tidegate_client::status::{PortStatus, QueueStatus, Rates, Status, WorkerStatus};
+use tidegate_client::wire::Refusal;
+use tidegate_config::{ForwardTo, OnExit};
 use tidegate_xdp_prog::{AttachMode, GateCounters};
 
-use crate::control::{Handler, Reply, Request};
+use crate::control::Gateway;
 use crate::counters::Totals;
 use crate::engine::{Inner, lock};
-use crate::status::{FilterStatus, PortStatus, QueueStatus, Rates, Status, WorkerStatus};
+use crate::reload::Desk;
 
 /// Span over which rates are averaged.
 const SPAN: Duration = Duration::from_secs(1);
+
+/// How often to look whether workers have moved on.
+const GRACE: Duration = Duration::from_millis(1);
 
 /// Rates by port, and what they are made of.
 #[derive(Debug)]
@@ -49,7 +58,7 @@ impl Inner {
         rates.since = Instant::now();
     }
 
-    fn status(&self) -> Status {
+    fn report(&self) -> Status {
         let hooks = lock(&self.hooks);
         let workers = lock(&self.workers);
         let rates = lock(&self.rates);
@@ -94,24 +103,6 @@ impl Inner {
                 rates: rates.current[index],
             }
         });
-        let now_ns = self.shared.now_ns();
-        let port_names: Vec<&str> = self.config.ports.iter().map(|port| port.name.as_str()).collect();
-        let filters = self.config.blocks.iter().zip(&self.blocks).flat_map(|(names, block)| {
-            request::dump(block).into_iter().map(|filter| FilterStatus {
-                block: names.name.clone(),
-                chain: filter.chain,
-                priority: filter.priority,
-                protocol: show::protocol(filter.protocol),
-                kind: filter.kind.into(),
-                handle: filter.handle,
-                name: filter.name.to_string(),
-                actions: filter.actions.iter().map(|action| show::action(&action.spec, &port_names)).collect(),
-                packets: filter.hits.packets,
-                bytes: filter.hits.bytes,
-                last_used_s: (filter.hits.last_used_ns > 0)
-                    .then(|| Duration::from_nanos(now_ns.saturating_sub(filter.hits.last_used_ns)).as_secs()),
-            })
-        });
         Status {
             version: env!("CARGO_PKG_VERSION").into(),
             pid: std::process::id(),
@@ -129,25 +120,50 @@ impl Inner {
                     frames: info.frames,
                 })
                 .collect(),
-            filters: filters.collect(),
+            filters: Vec::new(),
+            reload: self.desk.status(),
         }
     }
 }
 
-impl Handler for Inner {
-    fn handle(&self, request: Request) -> Result<Reply, String> {
-        match request {
-            Request::Status => Ok(Reply::Status(Box::new(self.status()))),
-            Request::RestartWorker { worker } => {
-                let mut workers = lock(&self.workers);
-                let count = workers.len();
-                let info = workers
-                    .get_mut(usize::from(worker))
-                    .ok_or_else(|| format!("there is no worker {worker}; they are numbered 0 to {}", count - 1))?;
-                info.restart_wanted = true;
-                Ok(Reply::Done)
+impl Gateway for Inner {
+    fn status(&self) -> Status {
+        self.report()
+    }
+
+    fn restart_worker(&self, worker: u16) -> Result<(), Refusal> {
+        let mut workers = lock(&self.workers);
+        let count = workers.len();
+        let info = workers.get_mut(usize::from(worker)).ok_or_else(|| {
+            Refusal::new("ENOENT", format!("there is no worker {worker}; they are numbered 0 to {}", count - 1))
+        })?;
+        info.restart_wanted = true;
+        Ok(())
+    }
+
+    fn attach(&self, hook: Hook, block: Option<Arc<Block>>) -> Result<(), Refusal> {
+        if hook.direction == Direction::Egress {
+            return Err(Refusal::new("EOPNOTSUPP", "packets meet filters at ingress only"));
+        }
+        let Some(port) = self.shared.ports.get(hook.port) else {
+            return Err(Refusal::new("ENODEV", "there is no such port"));
+        };
+        let before = port.set_block(block);
+        if before.is_some() {
+            let snapshot = self.shared.bursts.snapshot();
+            while !self.shared.bursts.passed(&snapshot) {
+                thread::sleep(GRACE);
             }
         }
+        Ok(())
+    }
+
+    fn now_ns(&self) -> u64 {
+        self.shared.now_ns()
+    }
+
+    fn desk(&self) -> Result<&Desk, Refusal> {
+        Ok(&self.desk)
     }
 }
 

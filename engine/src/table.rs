@@ -4,14 +4,24 @@ use std::fmt::Write;
 use std::time::Duration;
 
 use tidegate_classifiers::verdict::DropReason;
-
-use crate::status::Status;
+use tidegate_client::status::Status;
+use tidegate_client::wire::ReloadReport;
 
 /// Renders `status` as text; `color` allows escape sequences.
 pub fn render(status: &Status, color: bool) -> String {
     let mut out = String::new();
     let up = Duration::from_secs(status.uptime_s);
     let _ = writeln!(out, "tidegate {}  pid {}  up {}", status.version, status.pid, span(up.as_secs()));
+
+    if let Some(report) = &status.reload.last {
+        let _ = writeln!(out, "{} reloads, the last: {}", status.reload.reloads, reload(report));
+    }
+    if let Some(left) = status.reload.confirm_left_s {
+        let _ = writeln!(out, "on trial: taken back in {}, unless it is confirmed", span(left));
+    }
+    for reason in status.reload.failed.iter().flat_map(|failed| failed.lines()) {
+        let _ = writeln!(out, "the last reload failed: {reason}");
+    }
 
     let mut ports = Table::new(&[
         "<PORT",
@@ -82,7 +92,7 @@ pub fn render(status: &Status, color: bool) -> String {
             f.priority.to_string(),
             f.protocol.clone(),
             f.kind.clone(),
-            f.handle.to_string(),
+            f.handle.as_str().map_or_else(|| f.handle.to_string(), str::to_owned),
             f.name.clone(),
             f.packets.to_string(),
             f.bytes.to_string(),
@@ -105,6 +115,15 @@ pub fn render(status: &Status, color: bool) -> String {
     }
     out += &workers.render(color);
     out
+}
+
+/// What a reload did, on one line.
+pub fn reload(report: &ReloadReport) -> String {
+    let ReloadReport { generation, added, replaced, removed, unchanged, parse_ms, prepare_ms, commit_ms, .. } = report;
+    format!(
+        "generation {generation}: {added} added, {replaced} replaced, {removed} removed, {unchanged} unchanged; \
+         parse {parse_ms:.1} ms, prepare {prepare_ms:.1} ms, commit {commit_ms:.1} ms"
+    )
 }
 
 /// Columns as wide as their widest cell. A heading's first character says to which side its cells lean.

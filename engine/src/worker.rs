@@ -5,13 +5,15 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use tidegate_classifiers::classify::Context;
+use tidegate_classifiers::generation::Generation;
 use tidegate_classifiers::packet::Packet;
+use tidegate_classifiers::plane::Plane;
 use tidegate_classifiers::port::WorkerId;
 use tidegate_classifiers::verdict::{DropReason, Verdict};
 use tidegate_config::Idle;
 
-use crate::counters::{Counters, Totals};
-use crate::forward::InHand;
+use crate::counters::{Counters, Totals, add_kernel};
+use crate::forward::{InHand, Reentries, Reentry};
 use crate::idle::{IdleStrategy, Next};
 use crate::port::{LinkState, PortState, Ports};
 use crate::quiesce::{Bursts, Running};
@@ -35,16 +37,19 @@ pub struct Shared {
     pub counters: Counters,
     /// How far each worker is.
     pub bursts: Bursts,
+    /// The control plane of all blocks that packets are put to.
+    pub plane: Arc<Plane>,
     epoch: Instant,
 }
 
 impl Shared {
-    /// For the workers that `bursts` counts, over `ports`.
-    pub fn new(bursts: Bursts, ports: Vec<PortState>) -> Self {
+    /// For the workers that `bursts` counts, over `ports`, whose blocks are of `plane`.
+    pub fn new(bursts: Bursts, plane: Arc<Plane>, ports: Vec<PortState>) -> Self {
         Shared {
             counters: Counters::new(bursts.workers(), ports.len()),
             ports: Ports::new(ports),
             bursts,
+            plane,
             epoch: Instant::now(),
         }
     }
@@ -67,6 +72,8 @@ pub struct Worker<R: Rings> {
     first: usize,
     /// Empty between ports; here so that it is allocated once.
     burst: Burst<R::Frame>,
+    /// What mirred sent into ports. Empty between bursts.
+    again: Reentries<R::Frame>,
     /// What the current round counted, one a port.
     tally: Box<[Totals]>,
     /// What the kernel had counted when it was last asked, one a port.
@@ -97,6 +104,7 @@ impl<R: Rings> Worker<R> {
             rng: fastrand::Rng::new(),
             first: 0,
             burst: Burst::new(),
+            again: Reentries::new(),
             tally: vec![Totals::default(); shared.ports.len()].into(),
             kernel: vec![KernelCounters::default(); shared.ports.len()].into(),
             kernel_due_ns: 0,
@@ -122,7 +130,7 @@ impl<R: Rings> Worker<R> {
             match self.idle.after_burst(received, now_ns) {
                 Next::Poll => {}
                 Next::Spin => std::hint::spin_loop(),
-                Next::Wait => self.rings.wait(WAIT_MS),
+                Next::Wait => self.running.parked(|| self.rings.wait(WAIT_MS)), // idle: it holds nothing [DV-11]
             }
         }
         self.drain()
@@ -132,6 +140,7 @@ impl<R: Rings> Worker<R> {
     /// of packets received.
     pub fn run_burst(&mut self, now_ns: u64) -> usize {
         let mut received = 0;
+        let generation = self.shared.plane.generation(); // once: all ports change at one instant [TX-1]
         let ports = self.shared.ports.iter();
         for (port, state) in ports.clone().skip(self.first).chain(ports.take(self.first)) {
             if state.link() == LinkState::Gone {
@@ -142,23 +151,45 @@ impl<R: Rings> Worker<R> {
                 continue;
             }
             received += self.burst.len();
-            let filters = state.block().map(|block| (block, block.head()));
+            let block = state.block();
+            let filters = block.as_ref().map(|block| (block, block.head()));
             for frame in self.burst.drain(..) {
-                let mut in_hand = InHand::new(frame, port, &mut self.rings, &self.shared.ports, &mut self.tally);
+                let (rings, ports, again) = (&mut self.rings, &self.shared.ports, &mut self.again);
+                let mut in_hand = InHand::new(frame, port, rings, ports, &mut self.tally, again);
                 let verdict = match (Packet::parse(in_hand.bytes(), port), &filters) {
                     (None, _) => Verdict::Drop(DropReason::Runt),
                     (Some(_), None) => Verdict::Pass,
                     (Some(packet), Some((block, head))) => {
                         let (worker, rng, egress) = (self.id, &mut self.rng, &mut in_hand);
-                        block.classify(head, &packet, &mut Context { worker, now_ns, rng, egress })
+                        block.classify(head, &packet, &mut Context { worker, generation, now_ns, rng, egress })
                     }
                 };
                 in_hand.settle(verdict);
             }
         }
+        self.receive_again(generation, now_ns);
         self.rings.flush();
         self.end_burst(received);
         received
+    }
+
+    /// Has what mirred sent into ports received by them, until nothing waits [AK-MIRRED].
+    fn receive_again(&mut self, generation: Generation, now_ns: u64) {
+        while let Some(Reentry { frame, port, count }) = self.again.pop() {
+            let (rings, ports, again) = (&mut self.rings, &self.shared.ports, &mut self.again);
+            let mut in_hand = InHand::new(frame, port, rings, ports, &mut self.tally, again).again(count);
+            let block = ports.get(port).map(|state| state.block());
+            let block = block.as_ref().and_then(|block| block.as_ref());
+            let verdict = match (Packet::parse(in_hand.bytes(), port), block) {
+                (None, _) => Verdict::Drop(DropReason::Runt),
+                (Some(_), None) => Verdict::Pass,
+                (Some(packet), Some(block)) => {
+                    let (worker, rng, egress) = (self.id, &mut self.rng, &mut in_hand);
+                    block.classify(&block.head(), &packet, &mut Context { worker, generation, now_ns, rng, egress })
+                }
+            };
+            in_hand.settle(verdict);
+        }
     }
 
     /// The burst boundary: nothing is in hand, no filter is held, and readers learn what happened.
@@ -176,7 +207,7 @@ impl<R: Rings> Worker<R> {
     fn ask_kernel(&mut self) {
         for (((port, _), tally), before) in self.shared.ports.iter().zip(&mut self.tally).zip(&mut self.kernel) {
             let Some(after) = self.rings.kernel_counters(port) else { continue };
-            tally.add_kernel(std::mem::replace(before, after), after);
+            add_kernel(tally, std::mem::replace(before, after), after);
         }
         self.shared.counters.publish(self.id, &mut self.tally);
     }

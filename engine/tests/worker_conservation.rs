@@ -11,7 +11,7 @@ use tidegate_classifiers::block::Block;
 use tidegate_classifiers::flow_key;
 use tidegate_classifiers::port::PortId;
 use tidegate_classifiers::request::{
-    self, ActionSpec, ETH_P_ALL, FilterSpec, FlowerSpec, GactSpec, KindSpec, MirredSpec, Random, RandomMode,
+    self, ActionSpec, ETH_P_ALL, FilterSpec, FlowerSpec, GactSpec, KindSpec, MirredSpec, Random, RandomMode, Target,
 };
 use tidegate_classifiers::verdict::Control;
 use tidegate_engine::memory::Layout;
@@ -225,6 +225,7 @@ fn filter() -> impl Strategy<Value = FilterSpec> {
             kind,
             actions: actions.into_iter().collect(),
             name: "".into(),
+            options: Default::default(),
         },
     )
 }
@@ -247,7 +248,7 @@ fn action() -> impl Strategy<Value = ActionSpec> {
         1 => (control(), random)
             .prop_map(|(control, random)| ActionSpec::Gact(GactSpec { control, random: Some(random) })),
         3 => (port(), control())
-            .prop_map(|(port, control)| ActionSpec::Mirred(MirredSpec::Mirror { port, control })),
+            .prop_map(|(port, control)| ActionSpec::Mirred(MirredSpec::Mirror { to: Target::port(port), control })),
         2 => port().prop_map(redirect),
     ]
 }

@@ -1,4 +1,5 @@
 //! Where packets end, through the whole of a worker: parse, classify, forward.
+#![recursion_limit = "256"] // as in tidegate-engine
 #![allow(clippy::unwrap_used, reason = "a test's helper fails the test")]
 
 mod worker_world;
@@ -8,8 +9,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use tidegate_classifiers::port::WorkerId;
-use tidegate_classifiers::request::{ActionSpec, FilterSpec, add_filter, delete_filter};
+use tidegate_classifiers::plane::{Direction, Hook, Plane};
+use tidegate_classifiers::port::{PortId, WorkerId};
+use tidegate_classifiers::request::{
+    ActionSpec, FilterSpec, MirredSpec, Target, TargetPorts, add_filter, delete_filter,
+};
 use tidegate_classifiers::verdict::{Control, DropReason};
 use tidegate_config::Idle;
 use tidegate_engine::counters::Totals;
@@ -90,6 +94,68 @@ fn mirror_sends_a_copy_beside_the_packet() {
 fn mirror_then_drop_leaves_the_copy_only() {
     let fate = fate([mirror(TAP), gact(Control::Shot)]);
     assert_eq!((fate.lan.mirrored, fate.lan.dropped[DropReason::Filter.index()], fate.tap, fate.wan), (1, 1, 1, 0));
+}
+
+/// Copies, or the packet itself, to `to`.
+fn mirred(to: Target) -> [ActionSpec; 2] {
+    let control = Control::Pipe;
+    [MirredSpec::Mirror { to, control }, MirredSpec::Redirect { to }].map(ActionSpec::Mirred)
+}
+
+fn into(port: PortId) -> Target {
+    Target { direction: Direction::Ingress, ports: TargetPorts::One(port) }
+}
+
+/// [AK-MIRRED]
+#[test]
+fn what_is_sent_into_a_port_is_received_there() {
+    let [mirror, redirect] = mirred(into(WAN));
+    for (action, to_wan, consumed) in [(mirror, 1, 0), (redirect, 0, 1)] {
+        let mut world = World::new(ROOMY, 64, ports(Some(block([matchall(0, 1, [action])]))));
+        assert!(world.inject(LAN, &udp(1, 2)));
+        assert_eq!(world.burst(), 1);
+        assert_eq!((world.sent(LAN).len(), world.sent(WAN).len()), (1, to_wan), "{action:?}: wan forwards to lan");
+        assert_eq!((world.totals(WAN).rx_packets, world.totals(LAN).consumed), (1, consumed), "{action:?}");
+    }
+}
+
+/// [AK-MIRRED]
+#[test]
+fn a_loop_of_ports_ends_after_three_rounds() {
+    let [mirror, redirect] = mirred(into(LAN));
+    let fate = fate([redirect]);
+    let dropped = fate.lan.dropped[DropReason::RedirectDown.index()];
+    assert_eq!((fate.lan.rx_packets, fate.lan.consumed, dropped), (4, 3, 1));
+    let fate = self::fate([mirror]);
+    assert_eq!((fate.lan.rx_packets, fate.lan.mirrored, fate.lan.mirror_failed, fate.wan), (4, 3, 1, 4));
+}
+
+/// [AK-MIRRED]
+#[test]
+fn a_block_is_sent_to_all_its_ports_but_the_receiving_one() {
+    let plane = Plane::standalone(2);
+    let bindings = [LAN, WAN, TAP].map(|port| {
+        let hook = Hook { port, direction: Direction::Ingress };
+        plane.bind(hook, 21, None).unwrap()
+    });
+    let block = bindings[0].block();
+    let [mirror, redirect] = mirred(Target { direction: Direction::Egress, ports: TargetPorts::Block(21) });
+    for (action, to_wan) in [(mirror, 2), (redirect, 1)] {
+        let id = add_filter(block, &matchall(0, 1, [action])).unwrap();
+        let states = ports(Some(Arc::clone(block))).into_iter().map(|state| {
+            let bound = PortState::new(state.name(), state.forward_to(), Some(Arc::clone(block)));
+            bound.set_link(LinkState::Up);
+            bound
+        });
+        let mut world = World::new(ROOMY, 64, states.collect());
+        assert!(world.inject(LAN, &udp(1, 2)));
+        assert_eq!(world.burst(), 1);
+        assert_eq!((world.sent(LAN).len(), world.sent(WAN).len(), world.sent(TAP).len()), (0, to_wan, 1), "{action:?}");
+        delete_filter(block, id).unwrap();
+    }
+    let [mirror, redirect] = mirred(Target { direction: Direction::Egress, ports: TargetPorts::Block(22) });
+    assert_eq!(fate([mirror]).wan, 1);
+    assert_eq!(fate([redirect]).lan.dropped[DropReason::RedirectDown.index()], 1, "no port");
 }
 
 #[test]
@@ -275,7 +341,8 @@ fn counters_and_bursts_outlive_a_worker() {
 #[test]
 fn workers_count_side_by_side() {
     const ROUNDS: u16 = 2_000;
-    let shared = Arc::new(Shared::new(Bursts::new(2), ports(Some(block([matchall(0, 1, [gact(Control::Ok)])])))));
+    let block = block([matchall(0, 1, [gact(Control::Ok)])]);
+    let shared = Arc::new(Shared::new(Bursts::new(2), Arc::clone(block.plane()), ports(Some(block))));
     thread::scope(|scope| {
         for id in [WorkerId(0), WorkerId(1)] {
             let shared = Arc::clone(&shared);

@@ -1,14 +1,15 @@
-//! mirred: a copy, or the packet itself, to a port [AK-MIRRED].
+//! mirred: copies, or the packet itself, to ports [AK-MIRRED].
 
 use std::ops::ControlFlow;
 
 use crate::classify::Walk;
 use crate::counters::Counters;
-use crate::port::Egress;
-use crate::request::MirredSpec;
+use crate::plane::Direction;
+use crate::port::{Egress, PortId};
+use crate::request::{MirredSpec, Target, TargetPorts};
 use crate::verdict::{Control, DropReason, Verdict};
 
-/// Sends the copy, or decides where the packet goes. What the target does not take is counted in `stats`.
+/// Sends the copies, or decides where the packet goes. What a target does not take is counted in `stats`.
 #[inline]
 pub(super) fn run<E: Egress>(
     spec: MirredSpec,
@@ -16,17 +17,63 @@ pub(super) fn run<E: Egress>(
     cx: &mut Walk<'_, '_, E>,
 ) -> ControlFlow<Verdict, Control> {
     match spec {
-        MirredSpec::Mirror { port, control } => {
-            if !(cx.egress.ready(port) && cx.egress.mirror(port)) {
-                stats.overlimit_one(cx.worker);
-            }
+        MirredSpec::Mirror { to, control } => {
+            for_each_port(to, cx, |port, cx| mirror(to.direction, port, stats, cx));
             ControlFlow::Continue(control)
         }
-        MirredSpec::Redirect { port } => ControlFlow::Break(if cx.egress.ready(port) {
-            Verdict::Redirect(port)
-        } else {
+        MirredSpec::Redirect { to } => {
+            // To all but the last a copy, to the last the packet itself.
+            let mut last = None;
+            for_each_port(to, cx, |port, cx| {
+                if let Some(before) = last.replace(port) {
+                    mirror(to.direction, before, stats, cx);
+                }
+            });
+            ControlFlow::Break(redirect(to.direction, last, stats, cx))
+        }
+    }
+}
+
+/// Calls `f` with every port of `to`.
+#[inline]
+fn for_each_port<E: Egress>(to: Target, cx: &mut Walk<'_, '_, E>, mut f: impl FnMut(PortId, &mut Walk<'_, '_, E>)) {
+    match to.ports {
+        TargetPorts::One(port) => f(port, cx),
+        TargetPorts::Block(index) => {
+            let mut next = cx.egress.member(index, None);
+            while let Some(port) = next {
+                f(port, cx);
+                next = cx.egress.member(index, Some(port));
+            }
+        }
+    }
+}
+
+#[inline]
+fn mirror<E: Egress>(direction: Direction, port: PortId, stats: &Counters, cx: &mut Walk<'_, '_, E>) {
+    let sent = cx.egress.ready(port)
+        && match direction {
+            Direction::Egress => cx.egress.mirror(port),
+            Direction::Ingress => cx.egress.mirror_into(port),
+        };
+    if !sent {
+        stats.overlimit_one(cx.worker);
+    }
+}
+
+#[inline]
+fn redirect<E: Egress>(
+    direction: Direction,
+    port: Option<PortId>,
+    stats: &Counters,
+    cx: &mut Walk<'_, '_, E>,
+) -> Verdict {
+    match (port.filter(|port| cx.egress.ready(*port)), direction) {
+        (Some(port), Direction::Egress) => Verdict::Redirect(port),
+        (Some(port), Direction::Ingress) => Verdict::RedirectInto(port),
+        (None, _) => {
             stats.overlimit_one(cx.worker);
             Verdict::Drop(DropReason::RedirectDown)
-        }),
+        }
     }
 }

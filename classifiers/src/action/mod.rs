@@ -21,7 +21,7 @@ use crate::live::{Class, Token};
 use crate::packet::Packet;
 use crate::plane::Plane;
 use crate::port::Egress;
-use crate::request::{ACTIONS_MAX, ActionInfo, ActionKind, ActionSpec, ActionUse, CHAIN_MAX, Cookie};
+use crate::request::{ACTIONS_MAX, ActionFlags, ActionInfo, ActionKind, ActionSpec, ActionUse, CHAIN_MAX, Cookie};
 use crate::sync::{Lock, PublishedOption, class};
 use crate::verdict::{Control, DropReason, Verdict};
 
@@ -88,6 +88,7 @@ struct Rare {
     /// Keeps the chain of a goto in its block [OBJ-12].
     pin: Option<Pin>,
     cookie: Option<Cookie>,
+    flags: ActionFlags,
 }
 
 impl Actions {
@@ -137,9 +138,11 @@ impl Actions {
 
 impl Action {
     /// An action that is in no table yet. `pin` is the chain that its goto leads to.
-    fn new(plane: &Plane, spec: ActionSpec, cookie: Option<Cookie>, pin: Option<Pin>) -> Arc<Action> {
+    fn new(plane: &Plane, spec: ActionSpec, wanted: &ActionUse, pin: Option<Pin>) -> Arc<Action> {
         let target = pin.as_ref().map(|pin| Arc::clone(pin.protos()));
-        let rare = (pin.is_some() || cookie.is_some()).then(|| Box::new(Rare { pin, cookie }));
+        let (cookie, flags) = (wanted.cookie, wanted.flags);
+        let rare = (pin.is_some() || cookie.is_some() || flags != ActionFlags::default())
+            .then(|| Box::new(Rare { pin, cookie, flags }));
         Arc::new(Action {
             kind: spec.action_kind(),
             index: AtomicU32::new(0),
@@ -167,14 +170,25 @@ impl Action {
 
     /// For listings. The counts are those of a moment.
     pub(crate) fn info(&self) -> ActionInfo {
+        let (cookie, flags) = self.rare.lock().as_ref().map(|rare| (rare.cookie, rare.flags)).unwrap_or_default();
         ActionInfo {
             spec: self.spec(),
             index: self.index(),
             refs: self.refs.load(Relaxed),
             binds: self.binds.load(Relaxed),
-            cookie: self.rare.lock().as_ref().and_then(|rare| rare.cookie),
+            cookie,
+            flags,
             hits: self.stats.sum(),
         }
+    }
+
+    /// Whether a request of its own made it. Under the table's lock.
+    fn stands_alone(&self) -> bool {
+        self.refs.load(Relaxed) > self.binds.load(Relaxed)
+    }
+
+    fn flags(&self) -> ActionFlags {
+        self.rare.lock().as_ref().map(|rare| rare.flags).unwrap_or_default()
     }
 
     #[inline]

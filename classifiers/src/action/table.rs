@@ -37,12 +37,21 @@ impl Table {
     /// The actions that a filter wants: those whose index is there are shared, the others are created; all or none [AC-8].
     /// Everything that can take long or fail comes first, the table then changes in one step: nobody meets a half-made
     /// list [KR-57], and of many who want one index, one creates it [CC-19].
-    pub(crate) fn bind(&self, plane: &Plane, core: &Arc<Core>, uses: &[ActionUse]) -> Result<Actions, RequestError> {
+    pub(crate) fn bind(
+        &self,
+        plane: &Plane,
+        core: &Arc<Core>,
+        uses: &[ActionUse],
+        skip_hw: bool,
+    ) -> Result<Actions, RequestError> {
         validate(uses)?;
+        if uses.iter().any(|wanted| wanted.flags.skip_hw && !skip_hw) {
+            return Err(OTHER_FLAGS);
+        }
         let build = |wanted: &ActionUse| {
             let spec = wanted.spec.or_else(|| default_spec(wanted))?;
             let pin = goto(&spec).map(|chain| core.pin(chain));
-            Some(Action::new(plane, spec, wanted.cookie, pin))
+            Some(Action::new(plane, spec, wanted, pin))
         };
         let mut made: Vec<Option<Arc<Action>>> = uses.iter().map(build).collect(); // what is not used goes after the lock
         let mut list = Actions::default();
@@ -50,6 +59,7 @@ impl Table {
         for (wanted, made) in uses.iter().zip(&mut made) {
             let numbered = &mut kinds[wanted.kind as usize];
             let added = match numbered.actions.get(wanted.index) {
+                Some(there) if there.stands_alone() && there.flags().skip_hw != skip_hw => Err(OTHER_FLAGS),
                 Some(there) => Ok(Arc::clone(there)),
                 None => match made.take() {
                     Some(action) => numbered.insert(action, wanted.index),
@@ -93,7 +103,7 @@ impl Table {
             if goto(&spec).is_some() {
                 return Err(RequestError::Invalid("goto needs a filter")); // [AC-10]
             }
-            made.push((wanted, spec, Action::new(plane, spec, wanted.cookie, None)));
+            made.push((wanted, spec, Action::new(plane, spec, wanted, None)));
         }
         let mut added = Actions::default();
         let mut infos = Vec::new();
@@ -198,6 +208,8 @@ impl Table {
         kinds[kind as usize].actions.from(from).take(max).map(|(_, action)| action.info()).collect()
     }
 }
+
+const OTHER_FLAGS: RequestError = RequestError::Invalid("filter and action differ in skip_hw"); // [AC-14]
 
 /// What `index N` alone creates if there is no such action: only gact has a default [AC-4].
 fn default_spec(wanted: &ActionUse) -> Option<ActionSpec> {

@@ -2,9 +2,10 @@
 
 use std::sync::Arc;
 
-use super::roster::{Filters, Index};
+use super::roster::{Index, Place, Rivals};
+use super::versions::Versions;
 use super::{Change, Matches, View};
-use crate::error::{Refusal, RequestError, Why};
+use crate::error::RequestError;
 use crate::filter::Filter;
 use crate::handle::Handles;
 use crate::reap::Garbage;
@@ -13,43 +14,39 @@ use crate::request::KindName;
 /// The one filter of a matchall proto [MA-1].
 #[derive(Debug, Default)]
 pub(super) struct Matchall {
-    filter: Option<Arc<Filter>>,
+    filters: Option<Versions>,
 }
 
 impl Index for Matchall {
     const NAME: KindName = KindName::Matchall;
     const UNLOCKED: bool = true;
+    const SINGLE: bool = true;
+    const TAKEN: RequestError = RequestError::Exists("the one filter a matchall priority can have");
 
     /// The one filter cannot be replaced [FO-7].
     fn parse(_: &Change<'_>, old: Option<&Filter>) -> Result<Matches, RequestError> {
-        old.map_or(Ok(Matches::Matchall), |_| Err(TAKEN))
+        old.map_or(Ok(Matches::Matchall), |_| Err(Self::TAKEN))
     }
 
-    fn reserve(handles: &mut Handles, filters: &Filters, wanted: u32) -> Result<u32, Refusal> {
-        if !filters.is_empty() {
-            return Err(TAKEN.into()); // [ER-4]
-        }
-        if !handles.is_empty() {
-            return Err(Refusal::Again(Why::Reserved)); // by one that may yet fail
-        }
-        let handle = if wanted == 0 { 1 } else { wanted }; // [MA-4]
-        handles.take(handle);
-        Ok(handle)
+    fn number(_: &Handles, wanted: u32) -> Result<u32, RequestError> {
+        Ok(wanted.max(1)) // [MA-4]
     }
 
-    fn insert(&mut self, new: &Arc<Filter>, _: Option<&Filter>, _: &mut Vec<Garbage>) -> Result<bool, RequestError> {
-        self.filter = Some(Arc::clone(new));
-        Ok(true)
+    fn rivals(&self, _: &Filter) -> Result<Rivals, RequestError> {
+        Ok(self.filters.iter().flat_map(Versions::iter).cloned().collect())
     }
 
-    fn remove(&mut self, _: &Filter, garbage: &mut Vec<Garbage>) -> bool {
-        garbage.extend(self.filter.take().map(Garbage::Filter));
+    fn insert(&mut self, new: &Arc<Filter>, _: Place<'_>, _: &mut Vec<Garbage>) -> bool {
+        self.filters = Some(self.filters.as_ref().map_or_else(|| Versions::of(new), |there| there.with(new, None)));
+        true
+    }
+
+    fn remove(&mut self, filter: &Filter, _: &mut Vec<Garbage>) -> bool {
+        self.filters = self.filters.as_ref().and_then(|filters| filters.without(filter));
         true
     }
 
     fn view(&self) -> View {
-        self.filter.as_ref().map_or(View::Nothing, |filter| View::Matchall(Arc::clone(filter)))
+        self.filters.clone().map_or(View::Nothing, View::Matchall)
     }
 }
-
-const TAKEN: RequestError = RequestError::Exists("the one filter a matchall priority can have");

@@ -10,34 +10,43 @@ pub(crate) mod fw; // the packet's mark
 mod matchall; // every packet
 pub(crate) mod roster; // filters by handle, and the order of steps that changes them
 pub(crate) mod u32; // words of the packet, in tables
+pub(crate) mod versions; // filters of which a packet meets one at most
 
 use std::fmt::Debug;
 use std::sync::Arc;
 
 use crate::action::Outcome;
 use crate::block::{Core, Template};
-use crate::chain::{Chain, ChainRef};
+use crate::chain::ChainRef;
 use crate::classify::Walk;
 use crate::counters::Counters;
 use crate::error::{Refusal, RequestError};
 use crate::event::Event;
 use crate::filter::Filter;
+use crate::generation::{Generation, Span};
 use crate::inject::Point;
+use crate::ledger::{By, Ledger};
 use crate::live::Class;
 use crate::packet::Packet;
 use crate::plane::Plane;
 use crate::port::Egress;
-use crate::request::{Cx, FilterSpec, FwSpec, KindName, KindSpec, Mode, info};
+use crate::proto::Proto;
+use crate::request::{Cx, FilterSpec, FwSpec, KindName, KindSpec, Mode, Owner};
 
 /// The control side of a proto.
 ///
 /// An unlocked kind is safe against any of these beside any other, by the proto's lock [UL-4]. A locked kind is called under
-/// the global lock only (but for `name`, `unlocked` and `publish`).
+/// the global lock only (but for `name`, `unlocked`, `has_filters` and publication).
 pub(crate) trait Kind: Send + Sync + Debug {
     fn name(&self) -> KindName;
 
     /// Whether it does without the global lock [UL-1].
     fn unlocked(&self) -> bool;
+
+    /// What it can do in transactions; nothing if its filters cannot be part of one.
+    fn staged(&self) -> Option<&dyn Staged> {
+        None
+    }
 
     /// Adds a filter, or puts it in the place of `old` [FO-2]. After a failure everything is as before [ER-40].
     fn change(&self, change: &Change<'_>, old: Option<Arc<Filter>>) -> Result<Changed, Refusal>;
@@ -47,27 +56,52 @@ pub(crate) trait Kind: Send + Sync + Debug {
         Ok(())
     }
 
-    /// Takes `filter` out, and calls `told` under the proto's lock. Nothing if it was deleted or replaced before.
-    fn delete(&self, cx: &Cx<'_>, filter: &Filter, told: &mut dyn FnMut()) -> Option<Deleted>;
+    /// Takes `filter` out of `proto`, whose kind this is, and releases it; calls `told` under the proto's lock. Nothing if it
+    /// was deleted or replaced before. In a transaction, prepares that.
+    fn delete(
+        &self,
+        cx: &Cx<'_>,
+        proto: &Arc<Proto>,
+        filter: &Arc<Filter>,
+        told: &mut dyn FnMut(),
+    ) -> Result<Option<Deleted>, Refusal>;
 
-    /// The committed filter with `handle`; never one that is being built or deleted [OBJ-10], [CC-24].
-    fn get(&self, handle: u32) -> Option<Arc<Filter>>;
+    /// The filter with `handle` as `by` sees it; never one that is being built or deleted [OBJ-10], [CC-24], [TX-3].
+    fn get(&self, by: By<'_>, handle: u32) -> Option<Arc<Filter>>;
 
-    /// Up to `max` filters after `position`, in the kind's order of listing, each with its position [WK-3].
-    fn page(&self, position: Option<u64>, max: usize) -> Vec<(u64, Arc<Filter>)>;
+    /// Up to `max` filters after `position` as `by` sees them, in the kind's order of listing, each with its position [WK-3].
+    fn page(&self, by: By<'_>, position: Option<u64>, max: usize) -> Vec<(u64, Arc<Filter>)>;
 
-    /// Whether there is a committed filter.
-    fn has_filters(&self) -> bool;
+    /// Whether `by` sees a filter.
+    fn has_filters(&self, by: By<'_>) -> bool;
 
-    /// What workers are to see, if that is not what was taken last. Under the chain's lock.
-    fn publish(&self) -> Option<View>;
+    /// What workers are to see, if the chain's list does not have it, and which version that is. Under the chain's lock.
+    fn unpublished(&self) -> Option<(View, u64)>;
 
-    /// No filter may be committed any more [OBJ-9].
+    /// The list has this version now: only from here on may a request rely on it. Under the same lock.
+    fn set_published(&self, version: u64);
+
+    /// No filter may be committed any more [OBJ-9]. Under the global lock, or when nobody else knows the block.
     fn retire(&self);
 
     /// The same, if there is a committed filter; `false` otherwise, or if it was done before: of a delete by handle and one of the
     /// priority only one may succeed [CC-5].
-    fn retire_if_filters(&self) -> bool;
+    fn retire_if_filters(&self) -> Result<bool, Refusal>;
+
+    /// The same of a proto that a transaction has made, which loses all that it has prepared here; `false` if that was done before,
+    /// or if the transaction is committed.
+    fn retire_prepared(&self) -> Result<bool, Refusal> {
+        Ok(false)
+    }
+
+    /// Whether a request may make another proto of this priority: it sees no filter here, but others do, or packets of an
+    /// earlier generation [TX-8]. With `now`, it does: nobody adds a filter here any more, unless the other one goes.
+    fn supersede(&self, _: &Cx<'_>, _now: bool) -> Result<bool, Refusal> {
+        Ok(false)
+    }
+
+    /// Whether there is another proto of this priority, which filters are to go to.
+    fn set_heir(&self, _: bool) {}
 
     /// The same, if there is no filter and none that is being built; `false` otherwise, or if it was done before [TP-15].
     fn retire_if_empty(&self) -> bool;
@@ -76,20 +110,58 @@ pub(crate) trait Kind: Send + Sync + Debug {
     fn destroy(&self, cx: &Cx<'_>) -> Vec<Arc<Filter>>;
 }
 
+/// What a kind does for transactions: the steps of a commit, and the way back.
+pub(crate) trait Staged {
+    /// What `ledger` has prepared for `handle` begins, and what it takes away ends, with `generation`. Nothing if nothing is
+    /// prepared any more.
+    fn stamp(&self, ledger: &Arc<Ledger>, handle: u32, generation: Generation) -> Option<Flip>;
+
+    /// Packets see what was stamped: now requests do, and `told` is called under the proto's lock. Returns what it deletes, which
+    /// stays where packets of earlier generations can find it; nothing also if it was done before.
+    fn settle(&self, handle: u32, told: &mut dyn FnMut()) -> Option<Arc<Filter>>;
+
+    /// Takes back what `ledger` has prepared for `handle`, if it is still prepared.
+    fn withdraw(&self, cx: &Cx<'_>, ledger: &Arc<Ledger>, handle: u32) -> Option<Deleted>;
+
+    /// No packet of an earlier generation is left: takes out what a commit has deleted, and releases it.
+    fn unlink(&self, cx: &Cx<'_>, filter: Arc<Filter>) -> Deleted;
+}
+
+/// What a commit changes at one handle.
+pub(crate) struct Flip {
+    /// What goes.
+    pub(crate) old: Option<Arc<Filter>>,
+    /// What comes.
+    pub(crate) new: Option<Arc<Filter>>,
+}
+
+impl Flip {
+    /// What subscribers are told; nothing if nothing came of it.
+    pub(crate) fn event(&self, proto: &Proto) -> Option<Event> {
+        let block = proto.chain().core().id();
+        match (&self.old, &self.new) {
+            (None, None) => None,
+            (Some(old), None) => Some(Event::FilterDeleted { block, filter: proto.filter_info(old) }),
+            (old, Some(new)) => {
+                let mode = if old.is_some() { Mode::Replace } else { Mode::Add };
+                Some(Event::FilterAdded { block, mode, filter: proto.filter_info(new) })
+            }
+        }
+    }
+}
+
 /// What a request wants of a kind.
 pub(crate) struct Change<'a> {
     pub(crate) cx: &'a Cx<'a>,
-    pub(crate) chain: &'a Arc<Chain>,
-    /// The proto's.
-    pub(crate) priority: u32,
-    /// The proto's.
-    pub(crate) protocol: u16,
+    pub(crate) proto: &'a Arc<Proto>,
     pub(crate) spec: &'a FilterSpec,
     pub(crate) mode: Mode,
+    /// Whose the filter will be.
+    pub(crate) owner: Owner,
     pub(crate) template: Option<Arc<Template>>,
 }
 
-/// A filter that is complete, but not committed.
+/// A filter that is complete, but not in its proto.
 pub(crate) struct Built<'a> {
     pub(crate) filter: Arc<Filter>,
     plane: &'a Plane,
@@ -98,26 +170,22 @@ pub(crate) struct Built<'a> {
 
 impl<'a> Change<'a> {
     /// The filter that is wanted, with its actions: everything that may take long or fail but the commit [FO-2].
-    pub(crate) fn build(
-        &self,
-        kind: KindName,
-        handle: u32,
-        matches: Matches,
-        hits: Counters,
-    ) -> Result<Built<'a>, Refusal> {
+    pub(crate) fn build(&self, handle: u32, matches: Matches, hits: Counters) -> Result<Built<'a>, Refusal> {
         let (plane, spec): (&'a Plane, _) = (self.cx.plane(), self.spec);
         plane.at(Point::HandleReserved)?;
-        let actions = plane.actions().bind(plane, self.chain.core(), &spec.actions)?;
-        let filter = Filter::new(handle, spec.name.clone(), matches, actions, hits, plane.count(Class::Filter));
-        let mut built = Built { filter: Arc::new(filter), plane, event: None };
-        let ready = ChainRef::announce(self.chain, self.template.as_ref())
+        let (chain, by) = (self.proto.chain(), self.cx.by());
+        let actions = plane.actions().bind(plane, chain.core(), &spec.actions, spec.options.skip_hw)?;
+        let span = if by.is_some() { Span::pending() } else { Span::begun() };
+        let (label, live) = ((&*spec.name, spec.options), plane.count(Class::Filter));
+        let filter = Filter::new(handle, label, matches, actions, span, hits, live);
+        let mut built = Built { filter: Arc::new(filter.owned_by(self.owner)), plane, event: None };
+        let ready = ChainRef::announce(chain, self.template.as_ref(), by)
             .and_then(|()| plane.at(Point::BeforeCommit).map_err(Refusal::from));
         if let Err(refusal) = ready {
             return Err(built.discard(refusal));
         }
-        built.event = plane.hub().is_heard().then(|| {
-            let proto = (self.chain.index(), self.priority, self.protocol, kind);
-            let (block, filter) = (self.chain.core().id(), info(proto, &built.filter));
+        built.event = (by.is_none() && plane.hub().is_heard()).then(|| {
+            let (block, filter) = (chain.core().id(), self.proto.filter_info(&built.filter));
             Arc::new(Event::FilterAdded { block, mode: self.mode, filter })
         });
         Ok(built)
@@ -143,7 +211,8 @@ impl Built<'_> {
 #[derive(Debug)]
 pub(crate) struct Changed {
     pub(crate) handle: u32,
-    /// Out of everything but the hands of workers: to be released after the publication.
+    /// Out of everything but the hands of workers: to be released after the publication. In a transaction, what it had
+    /// prepared before.
     pub(crate) old: Option<Arc<Filter>>,
     /// Workers do not see it yet: the chain's list is to be refreshed.
     pub(crate) publish: bool,
@@ -194,7 +263,7 @@ pub(crate) enum View {
     /// No filter yet.
     Nothing,
     Flower(Arc<flower::group::Groups>),
-    Matchall(Arc<Filter>),
+    Matchall(versions::Versions),
     Fw(Arc<fw::Marks>),
     /// The root table; buckets are replaced in place.
     U32(Arc<u32::Table>),
@@ -207,7 +276,10 @@ impl View {
         match self {
             View::Nothing => Outcome::Continue,
             View::Flower(groups) => groups.classify(packet, cx),
-            View::Matchall(filter) => filter.apply(packet, cx),
+            View::Matchall(filters) => {
+                let filter = filters.at(cx.generation);
+                filter.map_or(Outcome::Continue, |filter| filter.apply(packet, cx))
+            }
             View::Fw(marks) => marks.classify(packet, cx),
             View::U32(root) => root.classify(packet, cx),
         }
@@ -223,6 +295,11 @@ pub(crate) fn new(name: KindName, core: &Core) -> Result<Box<dyn Kind>, RequestE
         KindName::U32 => Ok(Box::new(u32::U32::new(core)?)),
         KindName::Unknown => Err(RequestError::NotFound("kind")), // [ER-9]
     }
+}
+
+/// Whether filters of the kind can be part of a transaction [TX-12].
+pub(crate) fn staged(name: KindName) -> bool {
+    name != KindName::U32
 }
 
 /// Whether the kind does without the global lock [UL-6].

@@ -1,9 +1,14 @@
 //! Dump: listings of filters, page by page.
 
-use super::{Cx, DumpFilter, FilterInfo, Record, info};
+use std::fmt;
+use std::num::ParseIntError;
+use std::str::FromStr;
+
+use super::{Cx, DumpFilter, FilterInfo, Record};
 use crate::block::Block;
 use crate::chain::Chain;
 use crate::error::RequestError;
+use crate::ledger::By;
 use crate::proto::ProtoRef;
 use crate::sync::Arc;
 
@@ -19,10 +24,41 @@ pub struct Cursor {
     within: Option<Option<u64>>,
 }
 
+/// For who keeps it outside of the program: any text that reads as a cursor is one.
+impl fmt::Display for Cursor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{}.", self.chain, self.priority)?;
+        match self.within {
+            None => Ok(()),
+            Some(None) => f.write_str("-"),
+            Some(Some(position)) => position.fmt(f),
+        }
+    }
+}
+
+impl FromStr for Cursor {
+    type Err = ParseIntError;
+
+    fn from_str(text: &str) -> Result<Cursor, ParseIntError> {
+        let (chain, rest) = text.split_once('.').unwrap_or((text, ""));
+        let (priority, within) = rest.split_once('.').unwrap_or((rest, ""));
+        let within = match within {
+            "" => None,
+            "-" => Some(None),
+            position => Some(Some(position.parse::<u32>()?.into())), // as handles have
+        };
+        Ok(Cursor { chain: chain.parse()?, priority: priority.parse()?, within })
+    }
+}
+
 /// All filters with what they did: chains in order of creation, priorities ascending, filters in their kind's order [WK-3].
 pub fn dump(block: &Arc<Block>) -> Vec<FilterInfo> {
+    all_filters(None, block)
+}
+
+pub(crate) fn all_filters(by: By<'_>, block: &Arc<Block>) -> Vec<FilterInfo> {
     let (mut all, mut cursor) = (Vec::new(), Cursor::default());
-    while let Ok(page) = dump_page(block, &DumpFilter::default(), &mut cursor, 256)
+    while let Ok(page) = page(by, block, &DumpFilter::default(), &mut cursor, 256)
         && !page.is_empty()
     {
         all.extend(page.into_iter().filter_map(|record| match record {
@@ -44,13 +80,23 @@ pub fn dump_page(
     cursor: &mut Cursor,
     max: usize,
 ) -> Result<Vec<Record>, RequestError> {
+    page(None, block, filter, cursor, max)
+}
+
+pub(crate) fn page(
+    by: By<'_>,
+    block: &Arc<Block>,
+    filter: &DumpFilter,
+    cursor: &mut Cursor,
+    max: usize,
+) -> Result<Vec<Record>, RequestError> {
     if max == 0 {
         return Err(RequestError::TooSmall("a single record")); // [ER-38]
     }
-    let cx = Cx::new(block.plane(), true);
+    let cx = Cx::new(block.plane(), true).on_behalf(by);
     let mut page = Vec::new();
     while page.len() < max {
-        let Some(chain) = block.core().next(cursor.chain, false) else { break };
+        let Some(chain) = block.core().next(cursor.chain, by) else { break };
         if chain.id() != cursor.chain {
             *cursor = Cursor { chain: chain.id(), ..Cursor::default() };
         }
@@ -73,7 +119,7 @@ fn dump_chain<'c>(
 ) -> bool {
     while page.len() < max {
         let guard = chain.lock();
-        let Some(proto) = guard.at_or_after(cursor.priority) else { return true };
+        let Some(proto) = guard.at_or_after(cursor.priority, cx.by()) else { return true };
         let proto = ProtoRef::take(&proto, cx);
         drop(guard);
         let priority = u64::from(proto.priority());
@@ -82,7 +128,7 @@ fn dump_chain<'c>(
         }
         let wanted = (filter.priority == 0 || filter.priority == proto.priority())
             && (filter.protocol == 0 || filter.protocol == proto.protocol());
-        if !wanted || dump_proto(&proto, cursor, max, page) {
+        if !wanted || dump_proto(cx, &proto, cursor, max, page) {
             (cursor.priority, cursor.within) = (priority + 1, None);
         }
     }
@@ -90,10 +136,10 @@ fn dump_chain<'c>(
 }
 
 /// Returns whether the proto is listed to its end.
-fn dump_proto(proto: &ProtoRef<'_>, cursor: &mut Cursor, max: usize, page: &mut Vec<Record>) -> bool {
+fn dump_proto(cx: &Cx<'_>, proto: &ProtoRef<'_>, cursor: &mut Cursor, max: usize, page: &mut Vec<Record>) -> bool {
     let mut position = match cursor.within {
         Some(position) => position,
-        None if !proto.kind().has_filters() => return true, // not yet there for clients
+        None if !proto.kind().has_filters(cx.by()) => return true, // not yet there for clients
         None => {
             page.push(Record::Proto(proto.info())); // [WK-4]
             cursor.within = Some(None);
@@ -102,11 +148,10 @@ fn dump_proto(proto: &ProtoRef<'_>, cursor: &mut Cursor, max: usize, page: &mut 
     };
     loop {
         let room = max - page.len();
-        let filters = proto.kind().page(position, room);
+        let filters = proto.kind().page(cx.by(), position, room);
         let last = filters.len() < room;
         for (at, filter) in filters {
-            let place = (proto.info().chain, proto.priority(), proto.protocol(), proto.kind().name());
-            page.push(Record::Filter(info(place, &filter)));
+            page.push(Record::Filter(proto.filter_info(&filter)));
             position = Some(at);
             cursor.within = Some(position);
         }

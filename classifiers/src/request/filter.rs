@@ -1,13 +1,16 @@
 //! Filters: new, delete, get.
 
+use super::KindName;
 use super::replay::Replay;
-use super::{Cx, FilterId, FilterInfo, FilterKey, FilterSpec, Mode, check_chain, info};
+use super::{Cx, FilterId, FilterInfo, FilterKey, FilterSpec, Mode, Owner, check_chain, settled};
 use crate::block::Block;
 use crate::chain::{Chain, ChainRef};
 use crate::error::{Refusal, RequestError, Why};
 use crate::event::Event;
+use crate::filter::Filter;
 use crate::inject::Point;
 use crate::kind::{self, Change};
+use crate::ledger::By;
 use crate::proto::{Proto, ProtoRef};
 use crate::sync::Arc;
 
@@ -28,13 +31,32 @@ pub fn add_filter(block: &Arc<Block>, spec: &FilterSpec) -> Result<FilterId, Req
 /// `NotFound` for a change of what is not there, and for a new priority of an unknown kind; `NoSpace` if no automatic number
 /// is left; `Busy` if another request on the same priority did not end for 10 s. Nothing changed then [ER-40].
 pub fn new_filter(block: &Arc<Block>, spec: &FilterSpec, mode: Mode) -> Result<FilterId, RequestError> {
+    make(None, Owner::Client, block, spec, mode)
+}
+
+/// Adds a filter that is the configuration's, where packets do not matter yet: a gateway that runs does it in a transaction.
+///
+/// # Errors
+/// As [`new_filter`].
+pub fn configure_filter(block: &Arc<Block>, spec: &FilterSpec) -> Result<FilterId, RequestError> {
+    make(None, Owner::Configuration, block, spec, Mode::Add)
+}
+
+pub(crate) fn make(
+    by: By<'_>,
+    owner: Owner,
+    block: &Arc<Block>,
+    spec: &FilterSpec,
+    mode: Mode,
+) -> Result<FilterId, RequestError> {
     if spec.priority == 0 && mode == Mode::Change {
         return Err(RequestError::NotFound("priority")); // [RQ-4]
     }
     let plane = block.plane();
     let mut replay = Replay::default();
     let result = loop {
-        let cx = Cx::new(plane, replay.is_replay() || !kind::unlocked(spec.kind.name())); // [UL-2], [RP-1]
+        let global = replay.is_replay() || !kind::unlocked(spec.kind.name()); // [UL-2], [RP-1]
+        let cx = Cx::new(plane, global).on_behalf(by).owned_by(owner);
         let attempt = attempt(&cx, block, spec, mode); // with fresh locals [TP-12]
         drop(cx);
         match attempt {
@@ -60,22 +82,22 @@ pub fn new_filter(block: &Arc<Block>, spec: &FilterSpec, mode: Mode) -> Result<F
 /// `NotFound` if there is no such chain, priority or handle, or something but the chain is given with priority 0 [ER-12],
 /// [ER-15], [RQ-4]; `Invalid` if the priority has another protocol or kind [ER-16]. An absent chain can be flushed [ER-14].
 pub fn delete_filter(block: &Arc<Block>, which: impl Into<FilterKey>) -> Result<(), RequestError> {
-    let key = which.into();
+    remove(None, block, which.into())
+}
+
+pub(crate) fn remove(by: By<'_>, block: &Arc<Block>, key: FilterKey) -> Result<(), RequestError> {
     let flush = key.priority == 0;
     if flush && key != FilterKey::chain(key.chain) {
         return Err(RequestError::NotFound("priority"));
     }
     let plane = block.plane();
     plane.reaper().admit(); // [DD-7]
-    let result = with_kind(block, flush || needs_global(&key), |cx| {
+    let result = with_kind(by, block, flush || needs_global(&key), |cx| {
         check_chain(key.chain)?;
-        match block.core().get(key.chain) {
+        match block.core().get(key.chain, by) {
             None if flush => Ok(()),
             None => Err(RequestError::NotFound("chain").into()),
-            Some(chain) if flush => {
-                chain.flush(cx, true);
-                Ok(())
-            }
+            Some(chain) if flush => self::flush(cx, &chain),
             Some(chain) => delete(cx, &chain, &key),
         }
     });
@@ -89,16 +111,19 @@ pub fn delete_filter(block: &Arc<Block>, which: impl Into<FilterKey>) -> Result<
 /// `Invalid` if there is no such chain [ER-13], or the priority has another protocol or kind; `NotFound` if there is no such
 /// priority or handle.
 pub fn get_filter(block: &Arc<Block>, which: impl Into<FilterKey>) -> Result<FilterInfo, RequestError> {
-    let key = which.into();
+    get(None, block, which.into())
+}
+
+pub(crate) fn get(by: By<'_>, block: &Arc<Block>, key: FilterKey) -> Result<FilterInfo, RequestError> {
     if key.priority == 0 {
         return Err(RequestError::NotFound("priority")); // [RQ-4]
     }
-    with_kind(block, needs_global(&key), |cx| {
+    with_kind(by, block, needs_global(&key), |cx| {
         check_chain(key.chain)?;
-        let chain = block.core().get(key.chain).ok_or(RequestError::Invalid("no such chain"))?;
+        let chain = block.core().get(key.chain, by).ok_or(RequestError::Invalid("no such chain"))?;
         let proto = find(cx, &chain, &key)?;
-        let filter = proto.kind().get(key.handle).ok_or(RequestError::NotFound("handle"))?;
-        Ok(info((key.chain, proto.priority(), proto.protocol(), proto.kind().name()), &filter))
+        let filter = proto.kind().get(by, key.handle).ok_or(RequestError::NotFound("handle"))?;
+        Ok(proto.filter_info(&filter))
     })
 }
 
@@ -110,22 +135,25 @@ fn needs_global(key: &FilterKey) -> bool {
 /// An attempt that found a locked kind without holding the global lock ends with this, and is made again with it [UL-3].
 const NEEDS_GLOBAL: Refusal = Refusal::Again(Why::Locked);
 
-/// Runs a request that never replays [FO-12], but with the global lock if it turns out to need it.
-fn with_kind<T>(block: &Block, global: bool, run: impl Fn(&Cx<'_>) -> Result<T, Refusal>) -> Result<T, RequestError> {
-    let result = run(&Cx::new(block.plane(), global));
-    let result = if matches!(result, Err(NEEDS_GLOBAL)) { run(&Cx::new(block.plane(), true)) } else { result };
-    result.map_err(|refusal| match refusal {
-        Refusal::Final(error) => error,
-        Refusal::Again(_) => unreachable!("with the global lock nothing is left to wait for"),
-    })
+/// Runs a request that never replays [FO-12], but with the global lock if it turns out to need it: for a locked kind, or to
+/// wait for a commit.
+fn with_kind<T>(
+    by: By<'_>,
+    block: &Block,
+    global: bool,
+    run: impl Fn(&Cx<'_>) -> Result<T, Refusal>,
+) -> Result<T, RequestError> {
+    let run = |global| run(&Cx::new(block.plane(), global).on_behalf(by));
+    let result = run(global);
+    settled(if matches!(result, Err(Refusal::Again(_))) { run(true) } else { result })
 }
 
 /// The proto that `key` names [ER-15], [ER-16].
 fn find<'c>(cx: &'c Cx<'c>, chain: &Chain, key: &FilterKey) -> Result<ProtoRef<'c>, Refusal> {
-    let proto = chain.find(key.priority, cx).ok_or(RequestError::NotFound("priority"))?;
-    check_protocol(&proto, key.protocol)?;
-    if key.kind.is_some_and(|kind| kind != proto.kind().name()) {
-        return Err(OTHER_KIND.into());
+    const ABSENT: RequestError = RequestError::NotFound("priority");
+    let proto = chain.find(key.priority, cx).ok_or(ABSENT)?;
+    if let Err(error) = check(&proto, key.protocol, key.kind) {
+        return Err(if proto.kind().has_filters(cx.by()) { error } else { ABSENT }.into());
     }
     if !cx.may_use(proto.kind()) {
         return Err(NEEDS_GLOBAL);
@@ -133,45 +161,89 @@ fn find<'c>(cx: &'c Cx<'c>, chain: &Chain, key: &FilterKey) -> Result<ProtoRef<'
     Ok(proto)
 }
 
-const OTHER_KIND: RequestError = RequestError::Invalid("this priority has another kind");
-
-/// Protocol 0 is whatever the proto has; `all` is a protocol like the others [RQ-6].
-fn check_protocol(proto: &Proto, protocol: u16) -> Result<(), RequestError> {
+/// Protocol 0 is whatever the proto has; `all` is a protocol like the others [RQ-6]. The kind is the proto's, if it is given
+/// [RQ-8].
+fn check(proto: &Proto, protocol: u16, kind: Option<KindName>) -> Result<(), RequestError> {
     if protocol != 0 && protocol != proto.protocol() {
         return Err(RequestError::Invalid("this priority has another protocol"));
+    }
+    if kind.is_some_and(|kind| kind != proto.kind().name()) {
+        return Err(RequestError::Invalid("this priority has another kind"));
     }
     Ok(())
 }
 
 fn delete<'c>(cx: &'c Cx<'c>, chain: &ChainRef, key: &FilterKey) -> Result<(), Refusal> {
     let proto = find(cx, chain, key)?;
+    check_staged(cx, proto.kind().name())?;
+    if key.handle == 0 && cx.by().is_some() {
+        let some = delete_each(cx, chain, &proto)?;
+        return some.then_some(()).ok_or(RequestError::NotFound("priority").into());
+    }
     if key.handle == 0 {
         return delete_proto(cx, chain, &proto);
     }
     loop {
-        let filter = proto.kind().get(key.handle).ok_or(RequestError::NotFound("handle"))?;
-        proto.kind().check_delete(&filter)?;
-        let hub = cx.plane().hub();
-        let mut event = hub.is_heard().then(|| {
-            let proto = (key.chain, proto.priority(), proto.protocol(), proto.kind().name());
-            Arc::new(Event::FilterDeleted { block: chain.core().id(), filter: info(proto, &filter) })
-        });
-        let mut tell = || event.take().into_iter().for_each(|event| hub.send(event));
+        let filter = proto.kind().get(cx.by(), key.handle).ok_or(RequestError::NotFound("handle"))?;
         // Replaced since it was looked up: the new one is the one to delete [CC-10].
-        let Some(deleted) = proto.kind().delete(cx, &filter, &mut tell) else { continue };
-        let gone = deleted.last && chain.remove_if_empty(cx, proto.proto());
-        if deleted.publish && !gone {
-            chain.refresh(proto.proto());
+        if delete_one(cx, chain, &proto, &filter)? {
+            return Ok(());
         }
-        cx.release(filter);
+    }
+}
+
+/// `false` if another request was faster.
+fn delete_one(cx: &Cx<'_>, chain: &Chain, proto: &Arc<Proto>, filter: &Arc<Filter>) -> Result<bool, Refusal> {
+    proto.kind().check_delete(filter)?;
+    let hub = cx.plane().hub();
+    let mut event = (cx.by().is_none() && hub.is_heard())
+        .then(|| Arc::new(Event::FilterDeleted { block: chain.core().id(), filter: proto.filter_info(filter) }));
+    let mut tell = || event.take().into_iter().for_each(|event| hub.send(event));
+    let Some(deleted) = proto.kind().delete(cx, proto, filter, &mut tell)? else { return Ok(false) };
+    chain.follow(cx, proto, deleted);
+    Ok(true)
+}
+
+/// Deletes all filters of a chain.
+pub(super) fn flush(cx: &Cx<'_>, chain: &Chain) -> Result<(), Refusal> {
+    if cx.by().is_none() {
+        chain.flush(cx, true);
         return Ok(());
     }
+    let protos = chain.lock().all();
+    protos
+        .iter()
+        .filter_map(|proto| ProtoRef::try_take(proto, cx))
+        .try_for_each(|proto| delete_each(cx, chain, &proto).map(drop))
+}
+
+/// Prepares the deletion of every filter of a proto, one by one: what comes meanwhile stays [TX-9]. Returns whether there was
+/// one.
+fn delete_each(cx: &Cx<'_>, chain: &Chain, proto: &ProtoRef<'_>) -> Result<bool, Refusal> {
+    check_staged(cx, proto.kind().name())?;
+    let (mut position, mut some) = (None, false);
+    loop {
+        let page = proto.kind().page(cx.by(), position, 256);
+        let Some((last, _)) = page.last() else { return Ok(some) };
+        position = Some(*last);
+        for (_, filter) in page {
+            some |= delete_one(cx, chain, proto, &filter)?;
+        }
+    }
+}
+
+/// Whether filters of this kind can be part of a transaction, if there is one [TX-12].
+fn check_staged(cx: &Cx<'_>, kind: KindName) -> Result<(), RequestError> {
+    if cx.by().is_some() && !kind::staged(kind) {
+        return Err(RequestError::Unsupported("transactions with filters of this kind"));
+    }
+    Ok(())
 }
 
 /// Deletes a priority with all its filters [FO-10].
 fn delete_proto<'c>(cx: &'c Cx<'c>, chain: &Chain, proto: &ProtoRef<'c>) -> Result<(), Refusal> {
     let mut guard = chain.lock();
-    if !guard.lists(proto) || !proto.kind().retire_if_filters() {
+    if !guard.lists(proto) || !proto.kind().retire_if_filters()? {
         return Err(RequestError::NotFound("priority").into()); // another request was faster, or none of its filters is ready
     }
     guard.unlink(proto);
@@ -212,6 +284,7 @@ impl<'c> Obtained<'c> {
 
 fn attempt(cx: &Cx<'_>, block: &Block, spec: &FilterSpec, mode: Mode) -> Result<FilterId, Refusal> {
     check_chain(spec.chain)?;
+    check_staged(cx, spec.kind.name())?;
     let chain = block.core().get_or_create(spec.chain);
     let obtained = obtain(cx, chain, spec, mode)?;
     let proto = obtained.proto();
@@ -232,8 +305,12 @@ fn attempt(cx: &Cx<'_>, block: &Block, spec: &FilterSpec, mode: Mode) -> Result<
 /// The proto that the filter goes into: found, or created [TP-3].
 fn obtain<'c>(cx: &'c Cx<'c>, chain: ChainRef, spec: &FilterSpec, mode: Mode) -> Result<Obtained<'c>, Refusal> {
     let automatic = spec.priority == 0;
-    if let Some(proto) = chain.find(spec.priority, cx) {
-        check_protocol(&proto, spec.protocol)?; // [ER-5]
+    if cx.by().is_none() {
+        chain.take_over(cx, spec.priority)?;
+    }
+    if let Some(proto) = chain.find(spec.priority, cx)
+        && fits(cx, &proto, spec, false)?
+    {
         return Ok(Obtained::Found { _chain: chain, proto });
     }
     let priority = if automatic { chain.lock().automatic_priority()? } else { spec.priority };
@@ -250,50 +327,72 @@ fn obtain<'c>(cx: &'c Cx<'c>, chain: ChainRef, spec: &FilterSpec, mode: Mode) ->
     let shared = Arc::clone(chain.chain()); // memory only; the reference goes with the proto
     let private = Proto::build(cx, chain, priority, spec.protocol, spec.kind.name())?;
     cx.plane().at(Point::ProtoBuilt)?;
-    let guard = shared.lock();
+    let mut guard = shared.lock();
     if shared.core().is_dying((shared.index(), priority, spec.protocol)) {
         drop(guard); // the private proto goes after it
         return Err(Refusal::Again(Why::Dying)); // [TP-14]
     }
-    if let Some(other) = guard.find(priority) {
-        let other = ProtoRef::take(&other, cx);
-        drop(guard);
-        drop(private); // [TP-4]
-        if automatic {
-            return Err(Refusal::Again(Why::Priority)); // [PR-4]
+    let other = guard.find(priority, cx.by());
+    if let Some(other) = &other {
+        match fits(cx, other, spec, true) {
+            Ok(false) => {}
+            fits => {
+                let other = ProtoRef::take(other, cx);
+                drop(guard);
+                drop(private); // [TP-4]
+                if automatic {
+                    return Err(Refusal::Again(Why::Priority)); // [PR-4]
+                }
+                fits?;
+                return Ok(Obtained::Adopted { proto: other }); // [TP-5]
+            }
         }
-        check_protocol(&other, spec.protocol)?;
-        return Ok(Obtained::Adopted { proto: other }); // [TP-5]
     }
-    if shared.is_flushing() {
+    let taken = guard.last(priority).is_some_and(|last| !last.is_seen(cx.by()));
+    if taken || shared.is_flushing() {
         drop(guard);
-        return Err(Refusal::Again(Why::Flushing));
+        return Err(match cx.by() {
+            Some(_) if taken => RequestError::Busy("another transaction has prepared this priority").into(), // [TX-7]
+            _ if taken => Refusal::Again(Why::Priority),
+            _ => Refusal::Again(Why::Flushing),
+        });
     }
-    let mut guard = guard;
     private.count_list();
     guard.link(&private);
     drop(guard);
+    if let Some(superseded) = other {
+        shared.remove_if_empty(cx, &superseded); // of what others had prepared in it, nothing is left
+    }
     Ok(Obtained::Created { proto: private })
+}
+
+/// Whether the filter goes into `proto`; `false` if another proto is to be made in its place, which nobody can do after that if
+/// it is `now` [TX-8].
+///
+/// # Errors
+/// `Invalid` if it has another protocol [ER-5] or kind [ER-6]: before handles are looked at [RQ-8].
+fn fits(cx: &Cx<'_>, proto: &Proto, spec: &FilterSpec, now: bool) -> Result<bool, Refusal> {
+    match check(proto, spec.protocol, Some(spec.kind.name())) {
+        Err(error) if !proto.kind().supersede(cx, now)? => Err(error.into()),
+        checked => Ok(checked.is_ok()),
+    }
 }
 
 /// The filter into its proto [FO-1].
 fn change(cx: &Cx<'_>, proto: &ProtoRef<'_>, spec: &FilterSpec, mode: Mode) -> Result<u32, Refusal> {
     let chain = proto.chain();
-    if spec.kind.name() != proto.kind().name() {
-        return Err(OTHER_KIND.into()); // [ER-6]: before handles are looked at [RQ-8]
-    }
-    let old = if spec.handle == 0 { None } else { proto.kind().get(spec.handle) };
+    let old = if spec.handle == 0 { None } else { proto.kind().get(cx.by(), spec.handle) };
     match (&old, mode) {
         (None, Mode::Change) => return Err(RequestError::NotFound("handle").into()), // [ER-1]
         (Some(_), Mode::Add) => return Err(RequestError::Exists("this handle").into()), // [ER-2]
         _ => {}
     }
-    let template = chain.core().template(chain);
+    let template = chain.core().template(chain, cx.by());
     if template.as_ref().is_some_and(|template| template.spec.name() != spec.kind.name()) {
         return Err(RequestError::Invalid("the chain's template has another kind").into()); // [ER-10]
     }
-    let (priority, protocol) = (proto.priority(), proto.protocol());
-    let change = Change { cx, chain, priority, protocol, spec, mode, template };
+    let kept = old.as_ref().map(|old| old.owner()).filter(|&owner| owner == Owner::Configuration);
+    let change = Change { cx, proto, spec, mode, owner: kept.unwrap_or(cx.owner()), template };
     let changed = proto.kind().change(&change, old)?;
     if changed.publish {
         chain.refresh(proto.proto());

@@ -5,31 +5,34 @@
 //! is taken by requests that [UL-2] names: once, at the start, by the function that gives it back at the end [LK-8].
 
 mod action; // actions that stand alone
-mod chain; // chains and templates
-mod dump; // listings, page by page
-mod filter; // new, delete, get
+pub(crate) mod chain; // chains and templates
+pub(crate) mod dump; // listings, page by page
+pub(crate) mod filter; // new, delete, get
 mod replay; // once more, after an attempt met somebody in the middle of something
 mod spec; // what requests say: plain data
 
 pub use action::{add_actions, delete_actions, dump_actions, flush_actions, get_action};
 pub use chain::{ChainCursor, add_chain, change_chain, delete_chain, dump_chains, get_chain, list_chains};
 pub use dump::{Cursor, dump, dump_page};
-pub use filter::{add_filter, delete_filter, get_filter, new_filter};
+pub use filter::{add_filter, configure_filter, delete_filter, get_filter, new_filter};
 pub use spec::*;
 
 use std::cell::RefCell;
 
-use crate::error::RequestError;
+use crate::error::{Refusal, RequestError};
 use crate::filter::Filter;
 use crate::kind::Kind;
+use crate::ledger::By;
 use crate::plane::{Global, Plane};
 use crate::reap::Garbage;
 use crate::sync::Arc;
 
-/// One attempt at a request: which plane, and whether the global lock is held [UL-3].
+/// One attempt at a request: which plane, on whose behalf, and whether the global lock is held [UL-3].
 pub(crate) struct Cx<'p> {
     plane: &'p Arc<Plane>,
     global: Option<Global<'p>>,
+    by: By<'p>,
+    owner: Owner,
     /// What the attempt unlinked: goes to the reaper at its end, all at once.
     garbage: RefCell<Vec<Garbage>>,
 }
@@ -37,7 +40,34 @@ pub(crate) struct Cx<'p> {
 impl<'p> Cx<'p> {
     /// Takes the global lock if `global`.
     pub(crate) fn new(plane: &'p Arc<Plane>, global: bool) -> Cx<'p> {
-        Cx { plane, global: global.then(|| plane.global()), garbage: RefCell::default() }
+        Cx {
+            plane,
+            global: global.then(|| plane.global()),
+            by: None,
+            owner: Owner::Client,
+            garbage: RefCell::default(),
+        }
+    }
+
+    /// The same, on behalf of `by`.
+    pub(crate) fn on_behalf(mut self, by: By<'p>) -> Cx<'p> {
+        self.by = by;
+        self
+    }
+
+    pub(crate) fn by(&self) -> By<'p> {
+        self.by
+    }
+
+    /// The same, making things that are `owner`'s.
+    pub(crate) fn owned_by(mut self, owner: Owner) -> Cx<'p> {
+        self.owner = owner;
+        self
+    }
+
+    /// Whose it is what is made.
+    pub(crate) fn owner(&self) -> Owner {
+        self.owner
     }
 
     pub(crate) fn plane(&self) -> &'p Arc<Plane> {
@@ -76,21 +106,12 @@ impl Drop for Cx<'_> {
     }
 }
 
-/// For a listing or an event: a filter in the proto (chain, priority, protocol, kind).
-pub(crate) fn info(proto: (u32, u32, u16, KindName), filter: &Filter) -> FilterInfo {
-    let (chain, priority, protocol, kind) = proto;
-    FilterInfo {
-        chain,
-        priority,
-        protocol,
-        kind: kind.as_str(),
-        handle: filter.handle(),
-        name: filter.name().into(),
-        matches: filter.matches().spec(),
-        hits: filter.hits().sum(),
-        runs: filter.matches().runs(),
-        actions: filter.actions().iter().map(|action| action.info()).collect(),
-    }
+/// What is left of an attempt under the global lock: nobody is in the middle of anything that it would have to wait for.
+fn settled<T>(result: Result<T, Refusal>) -> Result<T, RequestError> {
+    result.map_err(|refusal| match refusal {
+        Refusal::Final(error) => error,
+        Refusal::Again(_) => unreachable!("with the global lock nothing is left to wait for"),
+    })
 }
 
 fn check_chain(index: u32) -> Result<(), RequestError> {

@@ -6,6 +6,7 @@ use smallvec::SmallVec;
 
 use crate::counters::Hits;
 use crate::flow_key::FlowKey;
+use crate::plane::Direction;
 use crate::port::PortId;
 use crate::verdict::Control;
 
@@ -106,11 +107,23 @@ impl From<u32> for ChainSpec {
     }
 }
 
+/// Whose a filter or a chain is. A reload changes what the configuration made, and nothing else [RL-2].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Owner {
+    /// Who made it with a request of its own, or in a transaction.
+    #[default]
+    Client,
+    /// The configuration. A filter stays its own when a client replaces or changes it.
+    Configuration,
+}
+
 /// A chain in a listing.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ChainInfo {
     /// Number within the block.
     pub index: u32,
+    /// Who asked for it to stay; a client, if nobody did.
+    pub owner: Owner,
     /// Its template, if it has one.
     pub template: Option<KindSpec>,
 }
@@ -139,8 +152,12 @@ pub struct FilterInfo {
     pub kind: &'static str,
     /// Number within the proto.
     pub handle: u32,
+    /// Whose it is.
+    pub owner: Owner,
     /// The operator's name for it; empty if none.
     pub name: Box<str>,
+    /// What it was given besides.
+    pub options: FilterOptions,
     /// What it matches, as it was asked for.
     pub matches: KindSpec,
     /// Packets that matched.
@@ -197,6 +214,8 @@ pub struct ActionInfo {
     pub binds: u32,
     /// The client's cookie.
     pub cookie: Option<Cookie>,
+    /// What it was given besides.
+    pub flags: ActionFlags,
     /// What it did.
     pub hits: Hits,
 }
@@ -256,12 +275,23 @@ pub struct ActionUse {
     pub spec: Option<ActionSpec>,
     /// The client's cookie. Without, a replaced action keeps its own [AC-5].
     pub cookie: Option<Cookie>,
+    /// For an action that stands alone; one that a filter creates takes what they say of hardware from the filter.
+    pub flags: ActionFlags,
+}
+
+/// What an action is given, and listed with, without any effect on packets.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct ActionFlags {
+    /// Counters need not be kept apart by worker. They are all the same.
+    pub no_percpu: bool,
+    /// Never offered to hardware [HW-1]. Filters that bind to an action that stands alone must say the same [AC-14].
+    pub skip_hw: bool,
 }
 
 impl ActionUse {
     /// The action `index` of `kind`, which is there.
     pub const fn shared(kind: ActionKind, index: u32) -> ActionUse {
-        ActionUse { kind, index, spec: None, cookie: None }
+        ActionUse { kind, index, spec: None, cookie: None, flags: ActionFlags { no_percpu: false, skip_hw: false } }
     }
 
     /// As given, with a number.
@@ -272,7 +302,7 @@ impl ActionUse {
 
 impl From<ActionSpec> for ActionUse {
     fn from(spec: ActionSpec) -> ActionUse {
-        ActionUse { kind: spec.action_kind(), index: 0, spec: Some(spec), cookie: None }
+        ActionUse { spec: Some(spec), ..ActionUse::shared(spec.action_kind(), 0) }
     }
 }
 
@@ -317,6 +347,17 @@ pub struct FilterSpec {
     pub actions: ActionList,
     /// The operator's name for the filter, shown in listings; empty if none.
     pub name: Box<str>,
+    /// What else it is given.
+    pub options: FilterOptions,
+}
+
+/// What a filter is given, and listed with, without any effect on packets.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct FilterOptions {
+    /// Its traffic class [FL-18]. Nothing for kind u32, whose nodes have one of their own: [`U32Node::class`].
+    pub class: Option<u32>,
+    /// Never offered to hardware [HW-1]. There is none yet [HW-9].
+    pub skip_hw: bool,
 }
 
 /// A classifier kind and its match.
@@ -534,19 +575,44 @@ pub enum RandomMode {
     Determ,
 }
 
-/// Egress mirror or redirect to a port [AK-MIRRED].
+/// Mirror or redirect [AK-MIRRED].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum MirredSpec {
     /// Sends a copy, then says `control` (default `Pipe`).
     Mirror {
         /// Where the copy goes.
-        port: PortId,
+        to: Target,
         /// What follows.
         control: Control,
     },
     /// Gives the packet away.
     Redirect {
         /// Where it goes.
-        port: PortId,
+        to: Target,
     },
+}
+
+/// Where a packet is sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Target {
+    /// Out of the ports, or into them as if received there.
+    pub direction: Direction,
+    /// Which.
+    pub ports: TargetPorts,
+}
+
+/// Which ports a packet is sent to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TargetPorts {
+    /// This one.
+    One(PortId),
+    /// Every port of the shared block with this index, but for the one that received the packet.
+    Block(u32),
+}
+
+impl Target {
+    /// Out of `port`.
+    pub const fn port(port: PortId) -> Target {
+        Target { direction: Direction::Egress, ports: TargetPorts::One(port) }
+    }
 }

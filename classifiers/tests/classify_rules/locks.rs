@@ -131,6 +131,7 @@ fn packets_are_classified_while_locks_are_held() {
     let classify = |block: &Arc<Block>| {
         let mut cx = Context {
             worker: WorkerId(0),
+            generation: block.plane().generation(),
             now_ns: 1,
             rng: &mut fastrand::Rng::with_seed(1),
             egress: &mut World::default(),

@@ -113,6 +113,7 @@ impl ProtoPlan {
             },
             actions: plan.actions.as_slice().into(),
             name: "".into(),
+            options: Default::default(),
         };
         self.filters.iter().map(spec).collect()
     }

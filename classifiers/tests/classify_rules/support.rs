@@ -9,7 +9,7 @@ use tidegate_classifiers::flow_key::{self, Field};
 use tidegate_classifiers::packet::Packet;
 use tidegate_classifiers::port::{Egress, PortId, WorkerId};
 use tidegate_classifiers::request::{
-    self, ActionSpec, ETH_P_ALL, FilterInfo, FilterKey, FilterSpec, FlowerSpec, GactSpec, KindSpec, MirredSpec,
+    self, ActionSpec, ETH_P_ALL, FilterInfo, FilterKey, FilterSpec, FlowerSpec, GactSpec, KindSpec, MirredSpec, Target,
 };
 use tidegate_classifiers::verdict::{Control, Verdict};
 
@@ -80,7 +80,8 @@ impl Rig {
     /// As above, with a head loaded before, as `worker`.
     pub(crate) fn send_to(&mut self, head: &ProtoList, worker: WorkerId, packet: &Packet) -> Verdict {
         self.now_ns += 1;
-        let mut cx = Context { worker, now_ns: self.now_ns, rng: &mut self.rng, egress: &mut self.world };
+        let (generation, now_ns) = (self.block.plane().generation(), self.now_ns);
+        let mut cx = Context { worker, generation, now_ns, rng: &mut self.rng, egress: &mut self.world };
         self.block.classify(head, packet, &mut cx)
     }
 
@@ -113,6 +114,7 @@ pub(crate) fn matchall(priority: u32, actions: &[ActionSpec]) -> FilterSpec {
         kind: KindSpec::Matchall,
         actions: actions.into(),
         name: "".into(),
+        options: Default::default(),
     }
 }
 
@@ -148,11 +150,11 @@ pub(crate) fn gact(control: Control) -> ActionSpec {
 }
 
 pub(crate) fn mirror(port: u16, control: Control) -> ActionSpec {
-    ActionSpec::Mirred(MirredSpec::Mirror { port: PortId(port), control })
+    ActionSpec::Mirred(MirredSpec::Mirror { to: Target::port(PortId(port)), control })
 }
 
 pub(crate) fn redirect(port: u16) -> ActionSpec {
-    ActionSpec::Mirred(MirredSpec::Redirect { port: PortId(port) })
+    ActionSpec::Mirred(MirredSpec::Redirect { to: Target::port(PortId(port)) })
 }
 
 pub(crate) fn key(chain: u32, priority: u32, handle: u32) -> FilterKey {

@@ -1,8 +1,9 @@
 use tidegate_classifiers::inject::Point;
 use tidegate_classifiers::port::PortId;
 use tidegate_classifiers::request::{
-    ActionKind, ActionSpec, ActionUse, Cookie, FilterSpec, MirredSpec, Mode, add_actions, add_filter, delete_actions,
-    delete_filter, dump_actions, flush_actions, get_action, get_filter, new_filter,
+    ActionFlags, ActionKind, ActionSpec, ActionUse, Cookie, FilterId, FilterOptions, FilterSpec, MirredSpec, Mode,
+    Target, add_actions, add_filter, delete_actions, delete_filter, dump_actions, flush_actions, get_action,
+    get_filter, new_filter,
 };
 use tidegate_classifiers::verdict::Control;
 
@@ -142,6 +143,32 @@ fn a_replaced_goto_lets_its_chain_go() {
     assert_eq!(errno(get_action(&plane, GACT, 2)), "ENOENT", "its one holder was replaced");
 }
 
+/// [AC-14]
+#[test]
+fn a_filter_and_an_action_of_its_own_agree_on_hardware() {
+    let (plane, block) = block();
+    let skipping = ActionUse { flags: ActionFlags { skip_hw: true, no_percpu: false }, ..standing(Control::Ok, 2) };
+    add_actions(&plane, &[standing(Control::Ok, 1), skipping], Mode::Add).unwrap();
+    let filter = |port: u16, index: u32, skip_hw: bool| FilterSpec {
+        options: FilterOptions { skip_hw, ..FilterOptions::default() },
+        ..using(&[ActionUse::shared(GACT, index)], flower(0, 1, port))
+    };
+    for (index, skip_hw, agrees) in [(1, false, true), (1, true, false), (2, true, true), (2, false, false)] {
+        let added = add_filter(&block, &filter(if agrees { 1 + u16::from(skip_hw) } else { 5 }, index, skip_hw));
+        assert_eq!(
+            added.map(|_| ()).map_err(|e| e.errno()),
+            if agrees { Ok(()) } else { Err("EINVAL") },
+            "{index} {skip_hw}"
+        );
+    }
+    // What a filter made, others may share, whatever they say.
+    add_filter(&block, &FilterSpec { handle: 7, ..filter(7, 9, true) }).unwrap();
+    add_filter(&block, &FilterSpec { handle: 8, ..filter(8, 9, false) }).unwrap();
+    let listed = get_filter(&block, FilterId { chain: 0, priority: 1, handle: 7 }).unwrap();
+    assert!(listed.options.skip_hw && !listed.actions[0].flags.skip_hw);
+    assert!(get_action(&plane, GACT, 2).unwrap().flags.skip_hw);
+}
+
 /// [CC-19], [KR-61]: one creates it, the others share it.
 #[test]
 fn many_filters_at_once_create_one_action() {
@@ -149,7 +176,8 @@ fn many_filters_at_once_create_one_action() {
     std::thread::scope(|scope| {
         for thread in 0..8 {
             let block = &block;
-            let mirror = ActionSpec::Mirred(MirredSpec::Mirror { port: PortId(thread), control: Control::Pipe });
+            let mirror =
+                ActionSpec::Mirred(MirredSpec::Mirror { to: Target::port(PortId(thread)), control: Control::Pipe });
             let spec = using(&[ActionUse::from(mirror).numbered(77)], flower(thread.into(), 1, 1));
             scope.spawn(move || {
                 for _ in 0..200 {

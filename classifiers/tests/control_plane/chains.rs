@@ -1,6 +1,6 @@
 use tidegate_classifiers::flow_key;
 use tidegate_classifiers::request::{
-    ChainInfo, ChainSpec, FilterKey, FilterSpec, FlowerSpec, KindSpec, add_chain, add_filter, change_chain,
+    ChainInfo, ChainSpec, FilterKey, FilterSpec, FlowerSpec, KindSpec, Owner, add_chain, add_filter, change_chain,
     delete_chain, delete_filter, get_chain, list_chains,
 };
 
@@ -105,7 +105,10 @@ fn filters_keep_to_the_template_of_their_chain() {
     let (_, block) = block();
     add_chain(&block, templated(1, tcp_to(99))).unwrap();
     let info = get_chain(&block, 1).unwrap();
-    assert_eq!(info, ChainInfo { index: 1, template: Some(KindSpec::Flower(Box::new(tcp_to(99)))) });
+    assert_eq!(
+        info,
+        ChainInfo { index: 1, owner: Owner::Client, template: Some(KindSpec::Flower(Box::new(tcp_to(99)))) }
+    );
     add_filter(&block, &flower(1, 1, 80)).expect("the values of a template mean nothing");
     assert_eq!(errno(add_filter(&block, &matchall(1, 2))), "EINVAL");
     let mut wider = tcp_to(81);

@@ -40,6 +40,7 @@ pub(crate) fn matchall(chain: u32, priority: u32) -> FilterSpec {
         kind: KindSpec::Matchall,
         actions: [gact(Control::Shot)].into_iter().collect(),
         name: "".into(),
+        options: Default::default(),
     }
 }
 

@@ -43,7 +43,7 @@ fn the_last_member_of_a_group_goes_while_another_joins() {
 }
 
 /// [CC-12], [FL-4], [KR-36]: the only member is replaced by another key while a third comes with one of the two: whoever is later is
-/// told that the key exists, or both are there. Without `Err(TAKEN)` in a group's insertion: nobody is told.
+/// told that the key exists, or both are there. Without the rivals in `Roster::make_way`: nobody is told.
 #[test]
 fn a_key_is_free_again_when_its_filter_was_replaced() {
     explore(&["exists", "both", "deleted"], |rig| {
@@ -64,5 +64,24 @@ fn a_key_is_free_again_when_its_filter_was_replaced() {
             (Ok(_), 1) if found == [true, false] => "deleted",
             other => panic!("{other:?} {found:?}"),
         }
+    });
+}
+
+/// [DV-1], [FO-13], [TX-1]: of two adds one makes a table of the group, and the other one comes into that table: packets find each
+/// filter when its request has returned. With a version that counts as published before it is, in `Chain::refresh`: the
+/// second one returns while the table is not in the chain's list.
+#[test]
+fn a_filter_in_a_table_that_another_publishes_is_seen() {
+    explore(&["seen"], |rig| {
+        let block = &rig.block;
+        for n in 1..=8 {
+            add_filter(block, &flower(n)).unwrap();
+        }
+        let add = |n| {
+            add_filter(block, &flower(n).says(Control::Shot)).unwrap();
+            send(block, n, 0)
+        };
+        assert_eq!(two(|| add(11), || add(12)), (SHOT, SHOT));
+        "seen"
     });
 }

@@ -19,4 +19,5 @@ mod deletes; // filters and priorities that go while others come
 mod groups; // mask groups of flower
 mod handles; // two requests that want one handle
 mod protos; // two requests that create one priority
+mod transactions; // commits beside packets, requests and each other
 mod workers; // packets beside requests

@@ -5,12 +5,14 @@ use tidegate_classifiers::chain::ProtoList;
 use tidegate_classifiers::classify::Context;
 use tidegate_classifiers::error::RequestError;
 use tidegate_classifiers::flow_key::{DST_MAC, SRC_MAC};
+use tidegate_classifiers::generation::Generation;
 use tidegate_classifiers::packet::Packet;
 use tidegate_classifiers::port::{Egress, PortId, WorkerId};
 use tidegate_classifiers::request::{
     ActionKind, ActionSpec, ActionUse, ETH_P_ALL, FilterId, FilterInfo, FilterSpec, FlowerSpec, GactSpec, KindSpec,
     U32Spec,
 };
+use tidegate_classifiers::sync::Loaded;
 use tidegate_classifiers::verdict::{Control, Verdict};
 
 /// What a request is told: the handle, or the errno.
@@ -28,7 +30,16 @@ pub(crate) fn done(result: Result<(), RequestError>) -> Answer {
 /// In chain 0, priority 1, for all protocols, with an automatic handle and without actions.
 pub(crate) fn filter(kind: KindSpec) -> FilterSpec {
     let actions = Default::default();
-    FilterSpec { chain: 0, priority: 1, protocol: ETH_P_ALL, handle: 0, kind, actions, name: "".into() }
+    FilterSpec {
+        options: Default::default(),
+        chain: 0,
+        priority: 1,
+        protocol: ETH_P_ALL,
+        handle: 0,
+        kind,
+        actions,
+        name: "".into(),
+    }
 }
 
 /// Packets from MAC address `n`.
@@ -120,17 +131,28 @@ pub(crate) fn places(listing: &[FilterInfo]) -> Vec<(u32, u32)> {
 
 /// What becomes of a packet from MAC address `from` to `to`.
 pub(crate) fn send(block: &Block, from: u64, to: u64) -> Verdict {
-    send_at(block, &block.head(), from, to)
+    send_at(block, &burst(block), from, to)
 }
 
-/// The same, in a burst that found `head`.
-pub(crate) fn send_at(block: &Block, head: &ProtoList, from: u64, to: u64) -> Verdict {
+/// What a worker reads at the beginning of a burst.
+pub(crate) struct Burst {
+    generation: Generation,
+    pub(crate) head: Loaded<ProtoList>,
+}
+
+pub(crate) fn burst(block: &Block) -> Burst {
+    Burst { generation: block.plane().generation(), head: block.head() } // in this order
+}
+
+/// The same, in a burst that began before.
+pub(crate) fn send_at(block: &Block, burst: &Burst, from: u64, to: u64) -> Verdict {
     let mac = |n: u64| n.to_be_bytes()[2..].to_vec();
     let frame = [mac(to), mac(from), vec![0x88, 0xb5], vec![0; 20]].concat();
     let packet = Packet::parse(&frame, PortId(0)).unwrap();
     let (mut rng, mut egress) = (fastrand::Rng::with_seed(1), InHand(&frame));
-    let mut cx = Context { worker: WorkerId(0), now_ns: 1, rng: &mut rng, egress: &mut egress };
-    block.classify(head, &packet, &mut cx)
+    let mut cx =
+        Context { worker: WorkerId(0), generation: burst.generation, now_ns: 1, rng: &mut rng, egress: &mut egress };
+    block.classify(&burst.head, &packet, &mut cx)
 }
 
 /// A packet in hand: no ports, but its bytes.

@@ -12,7 +12,7 @@ use tidegate_classifiers::sync::thread;
 use tidegate_classifiers::verdict::{Control, DropReason, Verdict};
 
 use crate::explore::{Rig, explore, explore_beside, three, two};
-use crate::specs::{With, flower, gact, matchall, send, send_at};
+use crate::specs::{With, burst, flower, gact, matchall, send, send_at};
 
 const SHOT: Verdict = Verdict::Drop(DropReason::Filter);
 
@@ -126,8 +126,8 @@ fn beside_a_burst(outcomes: &[&'static str], what: impl Fn(&Rig) + Send + Sync +
                 },
                 || {
                     bursts.fetch_add(1, Ordering::Relaxed); // odd: in a burst
-                    let head = rig.block.head();
-                    let jumps = !head.is_empty() && send_at(&rig.block, &head, 1, 2) == Verdict::Pass;
+                    let burst = burst(&rig.block);
+                    let jumps = !burst.head.is_empty() && send_at(&rig.block, &burst, 1, 2) == Verdict::Pass;
                     thread::yield_now();
                     let at_end = rig.plane.live();
                     bursts.fetch_add(1, Ordering::Relaxed); // even: idle
@@ -146,7 +146,7 @@ fn beside_a_burst(outcomes: &[&'static str], what: impl Fn(&Rig) + Send + Sync +
 }
 
 /// One worker's burst counter: odd during a burst.
-struct Bursts(Arc<AtomicU64>);
+pub(crate) struct Bursts(pub(crate) Arc<AtomicU64>);
 
 impl Quiescence for Bursts {
     fn snapshot(&self) -> Box<[u64]> {

@@ -8,7 +8,7 @@ use tidegate_classifiers::flow_key;
 use tidegate_classifiers::port::PortId;
 use tidegate_classifiers::request::{
     ActionKind, ActionList, ActionSpec, ActionUse, CHAIN_MAX, ChainSpec, ETH_P_ALL, FilterKey, FilterSpec, FlowerSpec,
-    FwSpec, GactSpec, KindName, KindSpec, MirredSpec, Mode, Random, RandomMode, U32Key, U32Node, U32Spec,
+    FwSpec, GactSpec, KindName, KindSpec, MirredSpec, Mode, Random, RandomMode, Target, U32Key, U32Node, U32Spec,
 };
 use tidegate_classifiers::verdict::Control;
 
@@ -156,6 +156,7 @@ fn filter(offer: &Offer) -> BoxedStrategy<FilterSpec> {
             kind,
             actions: without_twins(actions),
             name: "".into(),
+            options: Default::default(),
         })
         .boxed()
 }
@@ -254,6 +255,7 @@ pub(crate) fn u32_filter() -> FilterSpec {
         kind: KindSpec::U32(U32Spec::Node(Box::new(U32Node { class: Some(0x1_0002), ..*node }))),
         actions: ActionList::default(),
         name: "".into(),
+        options: Default::default(),
     }
 }
 
@@ -316,9 +318,11 @@ fn action_with(offer: &Offer, control: BoxedStrategy<Control>) -> BoxedStrategy<
     let port = PortId(2);
     let mut sorts = Vec::new();
     if offer.actions.contains(&ActionKind::Mirred) {
-        let mirror = control.clone().prop_map(move |control| ActionSpec::Mirred(MirredSpec::Mirror { port, control }));
+        let mirror = control
+            .clone()
+            .prop_map(move |control| ActionSpec::Mirred(MirredSpec::Mirror { to: Target::port(port), control }));
         sorts.push((4, mirror.boxed()));
-        sorts.push((1, Just(ActionSpec::Mirred(MirredSpec::Redirect { port })).boxed()));
+        sorts.push((1, Just(ActionSpec::Mirred(MirredSpec::Redirect { to: Target::port(port) })).boxed()));
     }
     if offer.actions.contains(&ActionKind::Gact) {
         let second = select(vec![None, None, None, Some(Control::Shot), Some(Control::Goto(5))]);
@@ -329,7 +333,7 @@ fn action_with(offer: &Offer, control: BoxedStrategy<Control>) -> BoxedStrategy<
         sorts.push((5, gact.boxed()));
     }
     if sorts.is_empty() {
-        sorts.push((1, Just(ActionSpec::Mirred(MirredSpec::Redirect { port })).boxed()));
+        sorts.push((1, Just(ActionSpec::Mirred(MirredSpec::Redirect { to: Target::port(port) })).boxed()));
     }
     let spec = proptest::strategy::Union::new_weighted(sorts);
     (spec, index()).prop_map(|(spec, index)| ActionUse::from(spec).numbered(index)).boxed()

@@ -11,7 +11,7 @@ use tidegate_classifiers::request::{
     FlowerSpec, KindSpec, MirredSpec, Random, RandomMode, Record, U32Spec,
 };
 
-use crate::request::{Request, control, mac, u32_handle};
+use crate::request::{Request, control, mac, port, u32_handle};
 
 /// A record of a listing of filters: where it is, and the rest in words.
 struct Entry {
@@ -251,10 +251,10 @@ fn our_action(info: &ActionInfo) -> String {
             }
             text
         }
-        ActionSpec::Mirred(MirredSpec::Mirror { port, control: then }) => {
-            format!("mirred mirror p{} {}", port.0, control(then))
+        ActionSpec::Mirred(MirredSpec::Mirror { to, control: then }) => {
+            format!("mirred mirror p{} {}", port(to), control(then))
         }
-        ActionSpec::Mirred(MirredSpec::Redirect { port }) => format!("mirred redirect p{} stolen", port.0),
+        ActionSpec::Mirred(MirredSpec::Redirect { to }) => format!("mirred redirect p{} stolen", port(to)),
     };
     write!(text, " index {} ref {} bind {}", info.index, info.refs, info.binds).unwrap();
     text

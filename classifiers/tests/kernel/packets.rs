@@ -13,7 +13,7 @@ use tidegate_classifiers::packet::Packet;
 use tidegate_classifiers::port::{Egress, PortId, WorkerId};
 use tidegate_classifiers::request::{
     self, ActionKind, ActionSpec, ActionUse, ETH_P_ALL, FilterSpec, FlowerSpec, GactSpec, KindName, KindSpec,
-    MirredSpec, Mode, U32Key, U32Node, U32Spec,
+    MirredSpec, Mode, Target, U32Key, U32Node, U32Spec,
 };
 use tidegate_classifiers::verdict::{Control, Verdict};
 
@@ -100,13 +100,13 @@ fn compare(tc: &Tc<'_>, offer: &Offer, wire: &Wire, rng: &mut fastrand::Rng) -> 
     }
 
     let block = ours.block(Slot::Private).unwrap();
-    let head = block.head();
+    let (generation, head) = (block.plane().generation(), block.head());
     let (mut rng, mut now_ns, mut dropped, mut passed) = (fastrand::Rng::new(), 0, 0, 0);
     for frame in &frames {
         now_ns += 1;
         let packet = Packet::parse(frame, PortId(0)).expect("an Ethernet header at least");
         let mut world = World(frame);
-        let mut cx = Context { worker: WorkerId(0), now_ns, rng: &mut rng, egress: &mut world };
+        let mut cx = Context { worker: WorkerId(0), generation, now_ns, rng: &mut rng, egress: &mut world };
         match block.classify(&head, &packet, &mut cx) {
             Verdict::Drop(_) => dropped += 1,
             Verdict::Pass => passed += 1,
@@ -239,6 +239,7 @@ fn filter(rng: &mut fastrand::Rng, offer: &Offer) -> FilterSpec {
         kind,
         actions: (0..count).map(|_| action(rng, offer)).collect(),
         name: "".into(),
+        options: Default::default(),
     }
 }
 
@@ -251,8 +252,8 @@ fn action(rng: &mut fastrand::Rng, offer: &Offer) -> ActionUse {
     let gact = offer.actions.contains(&ActionKind::Gact);
     let spec = match rng.u8(..8) {
         _ if gact && rng.u8(..8) > 0 => ActionSpec::Gact(GactSpec { control, random: None }),
-        0 => ActionSpec::Mirred(MirredSpec::Redirect { port }),
-        _ => ActionSpec::Mirred(MirredSpec::Mirror { port, control }),
+        0 => ActionSpec::Mirred(MirredSpec::Redirect { to: Target::port(port) }),
+        _ => ActionSpec::Mirred(MirredSpec::Mirror { to: Target::port(port), control }),
     };
     spec.into()
 }

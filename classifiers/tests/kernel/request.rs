@@ -9,7 +9,7 @@ use tidegate_classifiers::plane::{Binding, Direction, Hook, Plane};
 use tidegate_classifiers::port::PortId;
 use tidegate_classifiers::request::{
     self, ActionKind, ActionSpec, ActionUse, ChainSpec, ETH_P_ALL, FilterKey, FilterSpec, FlowerSpec, KindName,
-    KindSpec, MirredSpec, Mode, RandomMode, U32Node, U32Spec,
+    KindSpec, MirredSpec, Mode, RandomMode, Target, TargetPorts, U32Node, U32Spec,
 };
 use tidegate_classifiers::verdict::Control;
 
@@ -413,15 +413,23 @@ fn action(it: &ActionUse) -> String {
             }
             text
         }
-        ActionSpec::Mirred(MirredSpec::Mirror { port, control: then }) => {
-            format!("action mirred egress mirror dev p{} {}", port.0, control(then))
+        ActionSpec::Mirred(MirredSpec::Mirror { to, control: then }) => {
+            format!("action mirred egress mirror dev p{} {}", port(to), control(then))
         }
-        ActionSpec::Mirred(MirredSpec::Redirect { port }) => format!("action mirred egress redirect dev p{}", port.0),
+        ActionSpec::Mirred(MirredSpec::Redirect { to }) => format!("action mirred egress redirect dev p{}", port(to)),
     };
     if it.index != 0 {
         write!(text, " index {}", it.index).unwrap();
     }
     text
+}
+
+/// The number of the one port that is a target here.
+pub(crate) fn port(to: Target) -> u16 {
+    match to.ports {
+        TargetPorts::One(port) => port.0,
+        TargetPorts::Block(_) => unreachable!("not generated"),
+    }
 }
 
 /// As tc reads and prints it.

@@ -52,7 +52,13 @@ pub(crate) fn classify(block: &Block, worker: u16, sent: &Sent) -> Verdict {
     let mut packet = Packet::parse(&sent.frame, sent.port).unwrap();
     packet.set_mark(sent.mark);
     let (mut rng, mut egress) = (fastrand::Rng::with_seed(1), InHand(&sent.frame));
-    let mut cx = Context { worker: WorkerId(worker), now_ns: 1, rng: &mut rng, egress: &mut egress };
+    let mut cx = Context {
+        worker: WorkerId(worker),
+        generation: block.plane().generation(),
+        now_ns: 1,
+        rng: &mut rng,
+        egress: &mut egress,
+    };
     block.classify(&block.head(), &packet, &mut cx)
 }
 
@@ -112,7 +118,16 @@ impl Rig {
 /// In chain 0, for all protocols.
 pub(crate) fn filter(priority: u32, handle: u32, kind: KindSpec, controls: &[Control]) -> FilterSpec {
     let actions = controls.iter().map(|&control| ActionSpec::Gact(GactSpec { control, random: None })).collect();
-    FilterSpec { chain: 0, priority, protocol: ETH_P_ALL, handle, kind, actions, name: "".into() }
+    FilterSpec {
+        options: Default::default(),
+        chain: 0,
+        priority,
+        protocol: ETH_P_ALL,
+        handle,
+        kind,
+        actions,
+        name: "".into(),
+    }
 }
 
 pub(crate) fn table(priority: u32, handle: u32, divisor: u32) -> FilterSpec {

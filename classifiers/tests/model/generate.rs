@@ -7,7 +7,7 @@ use tidegate_classifiers::flow_key::{DST_MAC, DST_PORT, IP_PROTO, SRC_MAC};
 use tidegate_classifiers::port::PortId;
 use tidegate_classifiers::request::{
     ActionKind, ActionSpec, ActionUse, CHAIN_MAX, ChainSpec, Cookie, DumpFilter, ETH_P_ALL, FilterKey, FilterSpec,
-    FlowerSpec, GactSpec, KindName, KindSpec, MirredSpec, Mode, Random, RandomMode,
+    FlowerSpec, GactSpec, KindName, KindSpec, MirredSpec, Mode, Random, RandomMode, Target,
 };
 use tidegate_classifiers::verdict::Control;
 
@@ -98,7 +98,7 @@ fn spec(
     (chain, priority, protocol, handle, kind, actions, select(vec!["", "a", "b"])).prop_map(
         |(chain, priority, protocol, handle, kind, actions, name)| {
             let (actions, name) = (actions.into_iter().collect(), name.into());
-            FilterSpec { chain, priority, protocol, handle, kind, actions, name }
+            FilterSpec { options: Default::default(), chain, priority, protocol, handle, kind, actions, name }
         },
     )
 }
@@ -243,8 +243,8 @@ fn any_action() -> impl Strategy<Value = ActionUse> {
         4 => chain().prop_map(|chain| gact(Control::Goto(chain))),
         1 => Just(random(Control::Goto(1), Control::Ok)),
         1 => Just(random(Control::Ok, Control::Goto(1))), // refused
-        2 => Just(ActionSpec::Mirred(MirredSpec::Redirect { port: PortId(1) }).into()),
-        1 => Just(ActionSpec::Mirred(MirredSpec::Mirror { port: PortId(2), control: Control::Pipe }).into()),
+        2 => Just(ActionSpec::Mirred(MirredSpec::Redirect { to: Target::port(PortId(1)) }).into()),
+        1 => Just(ActionSpec::Mirred(MirredSpec::Mirror { to: Target::port(PortId(2)), control: Control::Pipe }).into()),
         2 => action_kind().prop_map(|kind| ActionUse::shared(kind, 0)),
     ];
     let index = prop_oneof![2 => Just(0), 3 => index()];

@@ -444,7 +444,16 @@ mod tests {
 
     fn add(priority: u32) -> Ask {
         let (kind, actions) = (KindSpec::Matchall, Default::default());
-        let spec = FilterSpec { chain: 0, priority, protocol: ETH_P_ALL, handle: 1, kind, actions, name: "".into() };
+        let spec = FilterSpec {
+            options: Default::default(),
+            chain: 0,
+            priority,
+            protocol: ETH_P_ALL,
+            handle: 1,
+            kind,
+            actions,
+            name: "".into(),
+        };
         Ask::NewFilter(Slot::Private, spec, Mode::Add)
     }
 

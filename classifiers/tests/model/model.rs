@@ -10,8 +10,8 @@ use tidegate_classifiers::event::{BlockId, Event};
 use tidegate_classifiers::flow_key::{DST_PORT, ETH_TYPE, FlowKey, IP_PROTO, SRC_PORT};
 use tidegate_classifiers::request::{
     ACTIONS_MAX, ActionInfo, ActionKind, ActionSpec, ActionUse, CHAIN_MAX, ChainInfo, ChainSpec, Cookie, DumpFilter,
-    ETH_P_ALL, FilterId, FilterInfo, FilterKey, FilterSpec, FlowerSpec, GactSpec, KindName, KindSpec, Mode, ProtoInfo,
-    Record,
+    ETH_P_ALL, FilterId, FilterInfo, FilterKey, FilterSpec, FlowerSpec, GactSpec, KindName, KindSpec, Mode, Owner,
+    ProtoInfo, Record,
 };
 use tidegate_classifiers::verdict::Control;
 
@@ -602,17 +602,19 @@ impl Model {
             protocol: proto.protocol,
             kind: proto.kind.as_str(),
             handle,
+            owner: Owner::Client,
             name: filter.name.clone(),
             matches: filter.matches.clone(),
             hits: Hits::default(),
             runs: 0,
             actions: filter.actions.iter().map(|&(kind, index)| self.action(kind, index)).collect(),
+            options: Default::default(),
         }
     }
 
     fn action(&self, kind: ActionKind, index: u32) -> ActionInfo {
         let &Action { spec, cookie, refs, binds, .. } = &self.actions[&(kind, index)];
-        ActionInfo { spec, index, refs, binds, cookie, hits: Hits::default() }
+        ActionInfo { flags: Default::default(), spec, index, refs, binds, cookie, hits: Hits::default() }
     }
 
     fn actions_of(&self, kind: ActionKind) -> Vec<ActionInfo> {
@@ -647,7 +649,7 @@ impl Chain {
     }
 
     fn info(&self) -> ChainInfo {
-        ChainInfo { index: self.index, template: self.template.clone() }
+        ChainInfo { index: self.index, owner: Owner::Client, template: self.template.clone() }
     }
 
     fn find(&self, key: &FilterKey) -> Result<&Proto, &'static str> {

@@ -84,8 +84,9 @@ impl Worker {
     /// With a head loaded before.
     pub(crate) fn send_to(&mut self, head: &ProtoList, packet: &Packet) -> Verdict {
         self.now_ns += 1;
+        let (generation, now_ns) = (self.block.plane().generation(), self.now_ns);
         let mut egress = NoPorts;
-        let mut cx = Context { worker: WorkerId(0), now_ns: self.now_ns, rng: &mut self.rng, egress: &mut egress };
+        let mut cx = Context { worker: WorkerId(0), generation, now_ns, rng: &mut self.rng, egress: &mut egress };
         self.block.classify(head, packet, &mut cx)
     }
 }

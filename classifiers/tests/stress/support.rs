@@ -158,7 +158,7 @@ pub(crate) fn jitter(plane: &Plane) {
 /// A filter of this priority, for every protocol, without handle or actions.
 pub(crate) fn matchall(priority: u32) -> FilterSpec {
     let (kind, actions, name) = (KindSpec::Matchall, Default::default(), "".into());
-    FilterSpec { chain: 0, priority, protocol: ETH_P_ALL, handle: 0, kind, actions, name }
+    FilterSpec { options: Default::default(), chain: 0, priority, protocol: ETH_P_ALL, handle: 0, kind, actions, name }
 }
 
 /// A filter for this source address.

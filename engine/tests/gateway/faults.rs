@@ -57,7 +57,7 @@ fn a_deleted_port_disturbs_no_other_and_serves_again_when_it_is_made_again() {
     arrives(&mut c, &onward);
     let status = gateway.settled(70);
     let down =
-        |status: &tidegate_engine::status::Status| port(status, "a").totals.dropped[DropReason::PortDown.index()];
+        |status: &tidegate_client::status::Status| port(status, "a").totals.dropped[DropReason::PortDown.index()];
     assert_eq!(down(&status) - down(&before), 10);
 
     site.cable("b", 1);

@@ -4,9 +4,9 @@ use std::path::PathBuf;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
-use tidegate_engine::control::{self, Reply, Request};
+use tidegate_client::Client;
+use tidegate_client::status::{FilterStatus, PortStatus, Status};
 use tidegate_engine::lab::{Lab, Namespace, Running};
-use tidegate_engine::status::{FilterStatus, PortStatus, Status};
 use tidegate_engine::xsk::Endpoint;
 
 /// Longer than anything here takes, also on a busy machine.
@@ -95,8 +95,28 @@ impl Site {
         (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
     }
 
+    /// Puts another configuration in the place of the gateway's file, at one instant.
+    pub(crate) fn rewrite(&self, config: &str) {
+        let new = self.folder.join("new.toml");
+        std::fs::write(&new, config).unwrap();
+        std::fs::rename(&new, self.file()).unwrap();
+    }
+
+    /// Runs `tidegate` with these words and the gateway's control socket. Its exit code, and what it said.
+    pub(crate) fn tidegate(&self, words: &[&str]) -> (Option<i32>, String) {
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_tidegate"));
+        let output = command.args(words).env("TIDEGATE_SOCKET", self.folder.join("control.sock")).output().unwrap();
+        let said = [output.stdout, output.stderr].concat();
+        (output.status.code(), String::from_utf8_lossy(&said).into_owned())
+    }
+
+    /// The gateway's file.
+    pub(crate) fn file(&self) -> PathBuf {
+        self.folder.join("tidegate.toml")
+    }
+
     fn command(&self, config: &str) -> std::process::Command {
-        let file = self.folder.join("tidegate.toml");
+        let file = self.file();
         std::fs::write(&file, config).unwrap();
         let mut command = self.gateway.exec(env!("CARGO_BIN_EXE_tidegate"));
         command.arg("run").arg("--config").arg(file).arg("--socket").arg(self.folder.join("control.sock"));
@@ -113,10 +133,7 @@ pub(crate) struct Gateway {
 
 impl Gateway {
     pub(crate) fn try_status(&self) -> Option<Status> {
-        match control::call(&self.socket, &Request::Status) {
-            Ok(Reply::Status(status)) => Some(*status),
-            _ => None,
-        }
+        Client::connect(&self.socket).ok()?.status().ok()
     }
 
     pub(crate) fn status(&self) -> Status {
@@ -147,12 +164,21 @@ impl Gateway {
         status
     }
 
+    pub(crate) fn client(&self) -> Client {
+        Client::connect(&self.socket).unwrap()
+    }
+
     pub(crate) fn process_id(&self) -> u32 {
         self.status().pid
     }
 
     pub(crate) fn restart_worker(&self, worker: u16) {
-        control::call(&self.socket, &Request::RestartWorker { worker }).unwrap();
+        Client::connect(&self.socket).unwrap().restart_worker(worker).unwrap();
+    }
+
+    /// Asks it to read its file again, as `systemctl reload` does.
+    pub(crate) fn hang_up(&self) {
+        self.process.signal(nix::sys::signal::Signal::SIGHUP);
     }
 
     /// Asks the gateway to end, and checks that it found nothing wrong at its end.

@@ -9,4 +9,6 @@ mod faults; // carrier loss, deleted ports, restarts, kill -9, foreign programs
 mod frames; // frames to send
 mod host; // the pass list, `forward_to = "host"`, trap
 mod kit; // Site, Gateway: what tests are made of
+mod live; // filters and bindings that come and go while packets do
+mod reload; // one file or the other, never a mixture; trials; mistakes; signals
 mod traffic; // VLAN tags, IPv6, fragments, jumbo frames, queues, both ways

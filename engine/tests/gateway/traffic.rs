@@ -148,7 +148,7 @@ fn a_flood_keeps_the_equation_and_loses_nothing_unexplained() {
     while b.recv(Duration::from_millis(300)).is_some() {
         arrived += 1;
     }
-    let explained = |status: &tidegate_engine::status::Status| {
+    let explained = |status: &tidegate_client::status::Status| {
         let totals = &port(status, "a").totals;
         port(status, "a").gate["redirected"]
             == totals.rx_packets + totals.kernel_rx_ring_full + totals.kernel_rx_dropped

@@ -5,8 +5,9 @@
 use std::sync::Arc;
 
 use tidegate_classifiers::block::Block;
+use tidegate_classifiers::plane::Plane;
 use tidegate_classifiers::port::{PortId, WorkerId};
-use tidegate_classifiers::request::{self, ActionSpec, ETH_P_ALL, FilterSpec, GactSpec, KindSpec, MirredSpec};
+use tidegate_classifiers::request::{self, ActionSpec, ETH_P_ALL, FilterSpec, GactSpec, KindSpec, MirredSpec, Target};
 use tidegate_classifiers::verdict::{Control, DropReason};
 use tidegate_config::Idle;
 use tidegate_engine::counters::Totals;
@@ -51,6 +52,7 @@ pub(crate) fn matchall(chain: u32, priority: u32, actions: impl IntoIterator<Ite
         kind: KindSpec::Matchall,
         actions: actions.into_iter().collect(),
         name: "".into(),
+        options: Default::default(),
     }
 }
 
@@ -59,11 +61,11 @@ pub(crate) fn gact(control: Control) -> ActionSpec {
 }
 
 pub(crate) fn mirror(port: PortId) -> ActionSpec {
-    ActionSpec::Mirred(MirredSpec::Mirror { port, control: Control::Pipe })
+    ActionSpec::Mirred(MirredSpec::Mirror { to: Target::port(port), control: Control::Pipe })
 }
 
 pub(crate) fn redirect(port: PortId) -> ActionSpec {
-    ActionSpec::Mirred(MirredSpec::Redirect { port })
+    ActionSpec::Mirred(MirredSpec::Redirect { to: Target::port(port) })
 }
 
 /// A worker and what it shares.
@@ -78,7 +80,7 @@ impl World {
     }
 
     pub(crate) fn with_idle(layout: Layout, burst_size: u16, ports: Vec<PortState>, idle: Idle) -> Self {
-        let shared = Arc::new(Shared::new(Bursts::new(2), ports));
+        let shared = Arc::new(Shared::new(Bursts::new(2), Plane::standalone(2), ports));
         let worker = Worker::new(WorkerId(0), MemoryRings::new(layout), Arc::clone(&shared), burst_size, idle);
         World { worker, shared }
     }

@@ -8,10 +8,11 @@ use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use foldhash::quality::FixedState;
 use smallvec::{SmallVec, smallvec};
 
+use super::super::roster::Rivals;
+use super::super::versions::Versions;
 use super::{Mask, Rule};
 use crate::action::Outcome;
 use crate::classify::Walk;
-use crate::error::RequestError;
 use crate::filter::Filter;
 use crate::flow_key::FlowKey;
 use crate::index::slot::{Eras, Slot};
@@ -65,7 +66,7 @@ pub(crate) struct Bucket {
 
 /// A member with port ranges.
 #[derive(Clone, Debug)]
-struct Ranged(Arc<Filter>);
+struct Ranged(Versions);
 
 impl Groups {
     /// What the first match of the first group that has one says [FL-3]; `Continue` if none matches, and also if its actions
@@ -76,7 +77,9 @@ impl Groups {
         for group in &self.list {
             match &group.members {
                 Members::Few(filters) => {
-                    if let Some(filter) = filters.iter().find(|filter| filter.rule().matches(key)) {
+                    if let Some(filter) =
+                        filters.iter().find(|filter| filter.rule().matches(key) && filter.lives_at(cx.generation))
+                    {
                         return filter.apply(packet, cx);
                     }
                 }
@@ -84,14 +87,16 @@ impl Groups {
                     let era = group.eras.enter();
                     let mut filters =
                         table.bucket(group.hash_of(key)).load(&era).map_or(&[][..], Bucket::filters).iter();
-                    if let Some(filter) = filters.find(|filter| filter.rule().matches(key)) {
+                    if let Some(filter) =
+                        filters.find(|filter| filter.rule().matches(key) && filter.lives_at(cx.generation))
+                    {
                         return filter.apply(packet, cx);
                     }
                 }
                 Members::Ranged(tree) => {
-                    let found = tree.try_for_each(|Ranged(filter)| match filter.rule().matches(key) {
-                        true => ControlFlow::Break(filter.apply(packet, cx)),
-                        false => ControlFlow::Continue(()),
+                    let found = tree.try_for_each(|Ranged(filters)| match filters.at(cx.generation) {
+                        Some(filter) if filter.rule().matches(key) => ControlFlow::Break(filter.apply(packet, cx)),
+                        _ => ControlFlow::Continue(()),
                     });
                     if let ControlFlow::Break(outcome) = found {
                         return outcome;
@@ -108,7 +113,7 @@ impl Group {
     pub(super) fn new(filter: &Arc<Filter>, seed: u64, eras: &Arc<Eras>) -> Group {
         let members = match filter.rule().ranges {
             None => Members::Few(smallvec![Arc::clone(filter)]),
-            Some(_) => Members::Ranged(Tree::default().with(Ranged(Arc::clone(filter)))),
+            Some(_) => Members::Ranged(Tree::default().with(Ranged(Versions::of(filter)))),
         };
         Group { mask: Arc::clone(&filter.rule().mask), seed, eras: Arc::clone(eras), members }
     }
@@ -125,21 +130,31 @@ impl Group {
         }
     }
 
+    /// The members that match the same packets as `new` [FL-4].
+    pub(super) fn rivals(&self, new: &Filter) -> Rivals {
+        let alike = |filter: &&Arc<Filter>| filter.rule().same_as(new.rule());
+        match &self.members {
+            Members::Few(filters) => filters.iter().filter(alike).cloned().collect(),
+            Members::Many(table) => {
+                let (era, bucket) = (self.eras.enter(), table.bucket(self.hash(new.rule())));
+                bucket.load(&era).map_or(&[][..], Bucket::filters).iter().filter(alike).cloned().collect()
+            }
+            Members::Ranged(tree) => {
+                let mut rivals = Rivals::new();
+                let _ = tree.try_for_each(|Ranged(filters)| {
+                    rivals.extend(filters.iter().filter(alike).cloned());
+                    ControlFlow::<()>::Continue(())
+                });
+                rivals
+            }
+        }
+    }
+
     /// With `new`, in the place of `old`. A group in the place of this one, or nothing if this one was updated in place.
-    pub(super) fn insert(
-        &self,
-        new: &Arc<Filter>,
-        old: Option<&Filter>,
-        garbage: &mut Vec<Garbage>,
-    ) -> Result<Option<Group>, RequestError> {
+    pub(super) fn insert(&self, new: &Arc<Filter>, old: Option<&Filter>, garbage: &mut Vec<Garbage>) -> Option<Group> {
         let is_old = |filter: &Arc<Filter>| old.is_some_and(|old| std::ptr::eq(&**filter, old));
-        let is_taken = |filter: &Arc<Filter>| !is_old(filter) && filter.rule().same_as(new.rule());
-        const TAKEN: RequestError = RequestError::Exists("a filter with this key"); // [ER-3], [FL-4]
         match &self.members {
             Members::Few(filters) => {
-                if filters.iter().any(is_taken) {
-                    return Err(TAKEN);
-                }
                 let mut filters = filters.clone();
                 match filters.iter().position(is_old) {
                     Some(at) => filters[at] = Arc::clone(new),
@@ -147,39 +162,29 @@ impl Group {
                 }
                 let members =
                     if filters.len() <= FEW { Members::Few(filters) } else { self.table(filters.into_iter()) };
-                Ok(Some(self.with(members)))
+                Some(self.with(members))
             }
             Members::Many(table) => {
                 let (era, bucket) = (self.eras.enter(), table.bucket(self.hash(new.rule())));
                 let there = bucket.load(&era).map_or(&[][..], Bucket::filters);
-                if there.iter().any(is_taken) {
-                    return Err(TAKEN);
-                }
                 let mut filters: SmallVec<[Arc<Filter>; 2]> = SmallVec::with_capacity(there.len() + 1);
                 filters.extend(there.iter().filter(|filter| !is_old(filter)).cloned());
                 let replaced = filters.len() < there.len();
                 filters.push(Arc::clone(new));
                 garbage.extend(bucket.swap(Some(Arc::new(Bucket { filters }))).map(Garbage::Bucket));
                 if replaced {
-                    return Ok(None);
+                    return None;
                 }
                 table.len.fetch_add(1, Relaxed);
                 if let Some(old) = old {
                     self.unlink(table, old, garbage); // its key is another one: after the new one is there [FO-6]
                 }
-                Ok(self.resized(table))
+                self.resized(table)
             }
             Members::Ranged(tree) => {
-                let taken = tree.try_for_each(|Ranged(filter)| match is_taken(filter) {
-                    true => ControlFlow::Break(()),
-                    false => ControlFlow::Continue(()),
-                });
-                match taken {
-                    ControlFlow::Break(()) => Err(TAKEN),
-                    ControlFlow::Continue(()) => {
-                        Ok(Some(self.with(Members::Ranged(tree.with(Ranged(Arc::clone(new)))))))
-                    }
-                }
+                let there = tree.get(order(new));
+                let filters = there.map_or_else(|| Versions::of(new), |Ranged(there)| there.with(new, old));
+                Some(self.with(Members::Ranged(tree.with(Ranged(filters)))))
             }
         }
     }
@@ -195,7 +200,14 @@ impl Group {
                 self.unlink(table, filter, garbage);
                 self.resized(table)
             }
-            Members::Ranged(tree) => Some(self.with(Members::Ranged(tree.without(order(filter))))),
+            Members::Ranged(tree) => {
+                let others = tree.get(order(filter)).and_then(|Ranged(there)| there.without(filter));
+                let tree = match others {
+                    Some(others) => tree.with(Ranged(others)),
+                    None => tree.without(order(filter)),
+                };
+                Some(self.with(Members::Ranged(tree)))
+            }
         }
     }
 
@@ -278,7 +290,7 @@ fn place(hash: u64, mask: usize) -> usize {
 
 impl Keyed for Ranged {
     fn key(&self) -> u64 {
-        order(&self.0)
+        self.0.iter().next().map_or(0, |filter| order(filter)) // all have the same
     }
 }
 

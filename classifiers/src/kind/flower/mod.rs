@@ -7,9 +7,9 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use smallvec::SmallVec;
 
-use super::roster::{Filters, Index};
+use super::roster::{Index, Place, Rivals};
 use super::{Change, Matches, View};
-use crate::error::{Refusal, RequestError, Why};
+use crate::error::RequestError;
 use crate::filter::Filter;
 use crate::flow_key::{self as fields, Field, FlowKey};
 use crate::handle::Handles;
@@ -89,15 +89,17 @@ impl Flower {
 impl Index for Flower {
     const NAME: KindName = KindName::Flower;
     const UNLOCKED: bool = true;
+    const TAKEN: RequestError = RequestError::Exists("a filter with this key"); // [ER-3], [FL-4]
 
     fn parse(change: &Change<'_>, old: Option<&Filter>) -> Result<Matches, RequestError> {
         let KindSpec::Flower(wanted) = &change.spec.kind else {
             return Err(RequestError::Invalid("this priority has another kind")); // [ER-6]
         };
-        let wanted = with_protocol(wanted, change.protocol)?;
-        validate(&wanted, change.protocol)?;
+        let protocol = change.proto.protocol();
+        let wanted = with_protocol(wanted, protocol)?;
+        validate(&wanted, protocol)?;
         if let Some(KindSpec::Flower(template)) = change.template.as_ref().map(|template| &template.spec)
-            && !fits(&wanted, template, change.protocol)
+            && !fits(&wanted, template, protocol)
         {
             return Err(RequestError::Invalid("the mask has bits outside the chain's template")); // [ER-11]
         }
@@ -121,38 +123,33 @@ impl Index for Flower {
         }
     }
 
-    fn reserve(handles: &mut Handles, filters: &Filters, wanted: u32) -> Result<u32, Refusal> {
+    fn number(handles: &Handles, wanted: u32) -> Result<u32, RequestError> {
         match wanted {
-            0 => {
-                let lowest = handles.take_lowest(HANDLE_AUTOMATIC_MAX);
-                lowest.ok_or(RequestError::NoSpace("automatic handle").into()) // [ER-35]
-            }
-            handle if handles.take(handle) => Ok(handle),
-            handle if filters.contains(handle) => Err(Refusal::Again(Why::Replaced)), // since it was looked up
-            _ => Err(Refusal::Again(Why::Reserved)),                                  // [FO-4]
+            0 => handles.lowest(HANDLE_AUTOMATIC_MAX).ok_or(RequestError::NoSpace("automatic handle")), // [ER-35]
+            handle => Ok(handle),
         }
     }
 
-    fn insert(
-        &mut self,
-        new: &Arc<Filter>,
-        old: Option<&Filter>,
-        garbage: &mut Vec<Garbage>,
-    ) -> Result<bool, RequestError> {
+    fn rivals(&self, new: &Filter) -> Result<Rivals, RequestError> {
+        let group = self.group_of(&new.rule().mask).map(|at| &self.groups.list[at]);
+        Ok(group.map(|group| group.rivals(new)).unwrap_or_default())
+    }
+
+    fn insert(&mut self, new: &Arc<Filter>, place: Place<'_>, garbage: &mut Vec<Garbage>) -> bool {
         if let Some(ranges) = &new.rule().ranges {
             self.ranged += 1;
-            let replaced = old.and_then(|old| old.rule().ranges.as_ref()).map(|old| old.order.load(Relaxed));
+            let replaced = place.of().and_then(|old| old.rule().ranges.as_ref()).map(|old| old.order.load(Relaxed));
             ranges.order.store(replaced.unwrap_or(self.ranged), Relaxed);
         }
         let Some(at) = self.group_of(&new.rule().mask) else {
             self.groups.list.push(Arc::new(Group::new(new, self.seed, &self.eras))); // [FL-3]
-            return Ok(true);
+            return true;
         };
-        match self.groups.list[at].insert(new, old, garbage)? {
-            None => Ok(false),
+        match self.groups.list[at].insert(new, place.replaced(), garbage) {
+            None => false,
             Some(group) => {
                 self.groups.list[at] = Arc::new(group);
-                Ok(true)
+                true
             }
         }
     }

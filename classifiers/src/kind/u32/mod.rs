@@ -13,11 +13,14 @@ use crate::action;
 use crate::block::Core;
 use crate::error::{Refusal, RequestError};
 use crate::filter::Filter;
+use crate::generation::Span;
 use crate::kind::{Change, Changed, Deleted, Kind, Matches, View};
+use crate::ledger::By;
 use crate::live::Class;
 use crate::plane::Plane;
+use crate::proto::Proto;
 use crate::reap::Garbage;
-use crate::request::{Cx, FilterSpec, KindName, KindSpec, U32Node, U32Spec};
+use crate::request::{Cx, FilterOptions, FilterSpec, KindName, KindSpec, U32Node, U32Spec};
 use crate::sync::{self, Arc, AtomicBool, Ordering};
 use node::Node;
 use table::parts;
@@ -102,7 +105,7 @@ impl U32 {
         let table = Table::new(id, divisor);
         let counters = change.cx.plane().filter_counters().take();
         let matches = Matches::U32(Entry::Table(Arc::clone(&table)));
-        let mut built = change.build(KindName::U32, table.handle(), matches, counters)?;
+        let mut built = change.build(table.handle(), matches, counters)?;
         let mut tables = self.tables.lock();
         tables.add(Arc::clone(&built.filter), &table, self.owner);
         built.tell();
@@ -139,7 +142,7 @@ impl U32 {
         };
         let (hits, runs) = counters;
         let node = Node::new(spec, link, !change.spec.actions.is_empty(), runs);
-        let mut built = change.build(KindName::U32, handle, Matches::U32(Entry::Node(Box::new(node))), hits)?;
+        let mut built = change.build(handle, Matches::U32(Entry::Node(Box::new(node))), hits)?;
         let mut tables = self.tables.lock();
         let bucket = tables.put(&built.filter, old);
         old.inspect(|old| old.mark_deleted());
@@ -199,11 +202,17 @@ impl Kind for U32 {
         }
     }
 
-    fn delete(&self, cx: &Cx<'_>, filter: &Filter, told: &mut dyn FnMut()) -> Option<Deleted> {
+    fn delete(
+        &self,
+        cx: &Cx<'_>,
+        _: &Arc<Proto>,
+        filter: &Arc<Filter>,
+        told: &mut dyn FnMut(),
+    ) -> Result<Option<Deleted>, Refusal> {
         sync::assert_global();
         let mut tables = self.tables.lock();
         if filter.is_deleted() {
-            return None;
+            return Ok(None);
         }
         filter.mark_deleted();
         let removed = match filter.matches() {
@@ -218,15 +227,16 @@ impl Kind for U32 {
             node.mark_deleted();
             cx.release(node);
         }
-        Some(Deleted { publish: false, last })
+        cx.release(Arc::clone(filter));
+        Ok(Some(Deleted { publish: false, last }))
     }
 
-    fn get(&self, handle: u32) -> Option<Arc<Filter>> {
+    fn get(&self, _: By<'_>, handle: u32) -> Option<Arc<Filter>> {
         sync::assert_global();
         self.tables.lock().get(self.resolve(handle))
     }
 
-    fn page(&self, position: Option<u64>, max: usize) -> Vec<(u64, Arc<Filter>)> {
+    fn page(&self, _: By<'_>, position: Option<u64>, max: usize) -> Vec<(u64, Arc<Filter>)> {
         sync::assert_global();
         let Ok(mut after) = position.map(u32::try_from).transpose() else { return Vec::new() };
         let tables = self.tables.lock();
@@ -239,21 +249,25 @@ impl Kind for U32 {
     }
 
     /// From the first success on there is the root table, if nothing else.
-    fn has_filters(&self) -> bool {
+    fn has_filters(&self, _: By<'_>) -> bool {
         self.published.load(Ordering::Relaxed)
     }
 
-    fn publish(&self) -> Option<View> {
-        let first = !self.published.swap(true, Ordering::Relaxed);
-        first.then(|| View::U32(Arc::clone(&self.root)))
+    fn unpublished(&self) -> Option<(View, u64)> {
+        let first = !self.published.load(Ordering::Relaxed);
+        first.then(|| (View::U32(Arc::clone(&self.root)), 1))
     }
 
-    fn retire_if_filters(&self) -> bool {
-        let some = self.has_filters(); // the global lock is held: nobody comes between
+    fn set_published(&self, _: u64) {
+        self.published.store(true, Ordering::Relaxed);
+    }
+
+    fn retire_if_filters(&self) -> Result<bool, Refusal> {
+        let some = self.has_filters(None); // the global lock is held: nobody comes between
         if some {
             self.retire();
         }
-        some
+        Ok(some)
     }
 
     fn retire(&self) {
@@ -280,7 +294,8 @@ impl Kind for U32 {
 fn record(plane: &Plane, table: &Arc<Table>) -> Arc<Filter> {
     let matches = Matches::U32(Entry::Table(Arc::clone(table)));
     let (hits, live) = (plane.filter_counters().take(), plane.count(Class::Filter));
-    Arc::new(Filter::new(table.handle(), "".into(), matches, Default::default(), hits, live))
+    let label = ("", FilterOptions::default());
+    Arc::new(Filter::new(table.handle(), label, matches, Default::default(), Span::begun(), hits, live))
 }
 
 fn garbage(bucket: Arc<Nodes>) -> Garbage {

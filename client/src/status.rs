@@ -3,8 +3,10 @@
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
-use crate::counters::Totals;
+use crate::totals::Totals;
+use crate::wire::{BlockName, ReloadReport};
 
 /// Everything `tidegate status` shows, at one moment.
 #[derive(Clone, Debug, Serialize, Deserialize, PartialEq)]
@@ -19,8 +21,26 @@ pub struct Status {
     pub ports: Vec<PortStatus>,
     /// Workers by number.
     pub workers: Vec<WorkerStatus>,
-    /// Filters in listing order, block by block.
+    /// Filters in listing order, block by block. A gateway sends none here: [`Client::status`](crate::Client::status) lists them,
+    /// page by page.
+    #[serde(default)]
     pub filters: Vec<FilterStatus>,
+    /// What became of reloads.
+    #[serde(default)]
+    pub reload: ReloadStatus,
+}
+
+/// What became of reloads.
+#[derive(Clone, Debug, Default, Serialize, Deserialize, PartialEq)]
+pub struct ReloadStatus {
+    /// How many succeeded.
+    pub reloads: u64,
+    /// The last one that succeeded.
+    pub last: Option<ReloadReport>,
+    /// Why the last one failed, if it did: every reason, one a line.
+    pub failed: Option<String>,
+    /// Seconds until the last one is taken back, unless it is confirmed.
+    pub confirm_left_s: Option<u64>,
 }
 
 /// One port.
@@ -93,7 +113,7 @@ pub struct WorkerStatus {
     pub frames: u64,
 }
 
-/// One filter and its hits.
+/// One filter and its hits: the gist of a listing's record.
 #[derive(Clone, Debug, Serialize, Deserialize, PartialEq, Eq)]
 pub struct FilterStatus {
     /// Block.
@@ -104,10 +124,10 @@ pub struct FilterStatus {
     pub priority: u32,
     /// Ethertype, such as `ip` or `all`.
     pub protocol: String,
-    /// `flower` or `matchall`.
+    /// `flower`, `matchall`, `fw` or `u32`.
     pub kind: String,
-    /// Handle within the proto.
-    pub handle: u32,
+    /// Handle within the proto: a number, or of u32 words such as `800:0:1`.
+    pub handle: Value,
     /// The operator's name; empty if none.
     pub name: String,
     /// Actions as words.
@@ -118,4 +138,58 @@ pub struct FilterStatus {
     pub bytes: u64,
     /// Seconds since the last match.
     pub last_used_s: Option<u64>,
+}
+
+impl FilterStatus {
+    /// From a filter as it is listed.
+    ///
+    /// # Errors
+    /// If it is none.
+    pub fn from_listed(filter: Value) -> serde_json::Result<FilterStatus> {
+        let Listed { on, chain, priority, protocol, kind, handle, name, actions, stats } =
+            serde_json::from_value(filter)?;
+        Ok(FilterStatus {
+            block: on.to_string(),
+            chain,
+            priority,
+            protocol,
+            kind,
+            handle,
+            name,
+            actions: actions.into_iter().map(|action| action.action).collect(),
+            packets: stats.packets,
+            bytes: stats.bytes,
+            last_used_s: stats.used_ms.map(|ms| ms / 1000),
+        })
+    }
+}
+
+/// What counts of a filter that is listed.
+#[derive(Deserialize)]
+struct Listed {
+    on: BlockName,
+    #[serde(default)]
+    chain: u32,
+    priority: u32,
+    protocol: String,
+    kind: String,
+    #[serde(default)]
+    handle: Value,
+    #[serde(default)]
+    name: String,
+    #[serde(default)]
+    actions: Vec<ListedAction>,
+    stats: Stats,
+}
+
+#[derive(Deserialize)]
+struct ListedAction {
+    action: String,
+}
+
+#[derive(Deserialize)]
+struct Stats {
+    packets: u64,
+    bytes: u64,
+    used_ms: Option<u64>,
 }

@@ -1,0 +1,319 @@
+//! `tidegate-bench reload`: how long a reload takes, and what packets notice of it.
+
+use std::fmt::Write;
+use std::path::Path;
+use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail, ensure};
+use nix::time::{ClockId, clock_gettime};
+use serde::Serialize;
+use tidegate_classifiers::plane::Plane;
+use tidegate_classifiers::port::{PortId, WorkerId};
+use tidegate_config::{Config, Idle};
+use tidegate_engine::cpu;
+use tidegate_engine::lab::Lab;
+use tidegate_engine::memory::{Layout, MemoryRings};
+use tidegate_engine::port::{ForwardTo, LinkState, PortState};
+use tidegate_engine::quiesce::Bursts;
+use tidegate_engine::rules::Rules;
+use tidegate_engine::worker::{Shared, Worker};
+
+use crate::forward::packet;
+use crate::half_load;
+use crate::reload_report::ReloadReport;
+use crate::report::{Machine, Summary};
+use crate::topology::Placement;
+
+/// Filters of the file that is reloaded beside traffic, of which 1 % changes.
+const BESIDE_TRAFFIC: u32 = 10_000;
+/// Time between reloads beside traffic.
+pub(crate) const PAUSE: Duration = Duration::from_millis(20);
+/// Packets in a burst.
+const BURST: usize = 32;
+
+/// What the command line says.
+#[derive(clap::Args, Clone, Debug)]
+pub(crate) struct Options {
+    /// Filters of the large file.
+    #[arg(long, default_value_t = 1_000_000, value_name = "N", value_parser = clap::value_parser!(u32).range(100..=4_000_000))]
+    filters: u32,
+    /// How often everything takes its turn.
+    #[arg(long, default_value_t = 5, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    rounds: u32,
+    /// How long a turn of traffic is.
+    #[arg(long, default_value_t = 2.0, value_name = "SECONDS")]
+    seconds: f64,
+    #[command(flatten)]
+    placement: Placement,
+    /// Ends with exit code 1 if a target is missed.
+    #[arg(long)]
+    check: bool,
+    /// The result as JSON on standard output; progress goes to standard error either way.
+    #[arg(long)]
+    json: bool,
+}
+
+/// Filters of a file, and how they lie.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Shape {
+    /// All in one priority, such as a list of addresses.
+    List,
+    /// Each in a priority of its own, by its place in the file.
+    Ordered,
+}
+
+/// A file that is reloaded, to and fro.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct Case {
+    /// How its filters lie.
+    pub(crate) shape: Shape,
+    /// How many.
+    pub(crate) filters: u32,
+    /// Of a hundred, how many change: two thirds give way to others, a third gets another action; if it is all, all get one.
+    pub(crate) percent: u32,
+    /// Most that diff, preparation and commit may take together, in ms.
+    pub(crate) target_ms: Option<f64>,
+    /// To read the file.
+    pub(crate) parse_ms: Summary,
+    /// To find the difference and prepare it.
+    pub(crate) prepare_ms: Summary,
+    /// The commit.
+    pub(crate) commit_ms: Summary,
+    /// Both.
+    pub(crate) reload_ms: Summary,
+    /// What it took of processors, all threads together: on a busy machine this says more than the time.
+    pub(crate) cpu_ms: Summary,
+}
+
+/// Time of a burst of the worker, in memory, in ns.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct BurstTimes {
+    /// 99.9 of 100 bursts are faster, without reloads: an empty loop on the other core.
+    pub(crate) without: Summary,
+    /// With reloads on the other core.
+    pub(crate) during: Summary,
+    /// The ratio within a round.
+    pub(crate) ratio: Summary,
+    /// Reloads in all.
+    pub(crate) reloads: u64,
+}
+
+/// `nft -f` for as many elements of a set.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct Nft {
+    /// To load all, in ms.
+    pub(crate) all_ms: f64,
+    /// To replace 1 % by others, in ms.
+    pub(crate) one_percent_ms: f64,
+}
+
+/// Measures and prints. `false` if a target is missed and `--check` is given.
+///
+/// # Errors
+/// If a reload is refused, or something does not start or stop.
+pub(crate) fn run(options: &Options) -> Result<bool> {
+    ensure!(options.seconds > 0.0 && options.seconds <= 3600.0, "--seconds: more than 0 and at most 3600");
+    let span = Duration::from_secs_f64(options.seconds);
+    let lab = Lab::new("reload");
+    let folder = lab.folder()?;
+    let ordered = options.filters.min(100_000);
+    let cases = [
+        (Shape::List, options.filters, 1, Some(1000.0)),
+        (Shape::Ordered, ordered, 1, None),
+        (Shape::Ordered, 10_000, 100, Some(50.0)),
+        (Shape::List, 10_000, 100, Some(50.0)),
+    ];
+    let mut measured = Vec::new();
+    for (shape, filters, percent, target_ms) in cases {
+        measured.push(case(&folder, shape, filters, percent, target_ms, options.rounds)?);
+    }
+    // On a thread of its own: it is bound to a core.
+    let bursts = thread::scope(|scope| scope.spawn(|| bursts(&folder, options, span)).join());
+    let bursts = bursts.unwrap_or_else(|_| bail!("the worker panicked"))?;
+    let lost = half_load::beside_reloads(&options.placement, options.rounds, span, |second| {
+        text(Shape::Ordered, BESIDE_TRAFFIC, 1, second)
+    });
+    let (lost, no_traffic) = match lost {
+        Ok(lost) => (Some(lost), None),
+        Err(error) => (None, Some(format!("{error:#}"))),
+    };
+    let (nft, no_nft) = match nft(&folder, options.filters) {
+        Ok(nft) => (Some(nft), None),
+        Err(error) => (None, Some(format!("{error:#}"))),
+    };
+    let report = ReloadReport { machine: Machine::this(), cases: measured, bursts, lost, no_traffic, nft, no_nft };
+    if options.json {
+        println!("{}", serde_json::to_string_pretty(&report)?);
+    } else {
+        print!("{report}");
+    }
+    Ok(!options.check || report.met())
+}
+
+/// The filters of a file: of a hundred, the first `percent` are others in the `second` file.
+fn text(shape: Shape, filters: u32, percent: u32, second: bool) -> String {
+    let mut text = String::new();
+    for number in 0..filters {
+        let changes = number % 100 < percent;
+        // A name and an address, unless it is only changed.
+        let (id, action) = match (changes, percent < 100, number / 100 % 3) {
+            (true, true, 0 | 1) => (number + if second { 1 << 23 } else { 0 }, "drop"),
+            (true, ..) => (number, if second { "pass" } else { "drop" }),
+            (false, ..) => (number, "drop"),
+        };
+        let [_, a, b, c] = id.to_be_bytes();
+        let priority = if shape == Shape::List { "priority = 1\n" } else { "" };
+        let _ = write!(
+            text,
+            "[[filter]]\non = \"in\"\nname = \"f{id}\"\n{priority}match = {{ dst_ip = \"11.{a}.{b}.{c}\" }}\naction = \"{action}\"\n"
+        );
+    }
+    text
+}
+
+fn load(folder: &Path, filters: &str) -> Result<(Config, Duration)> {
+    let text = format!("[port.in]\nforward_to = \"out\"\n[port.out]\nforward_to = \"in\"\n{filters}");
+    std::fs::write(folder.join("bench.toml"), text)?;
+    let started = Instant::now();
+    let config = tidegate_config::load_with(&folder.join("bench.toml"), std::iter::empty())?;
+    Ok((config, started.elapsed()))
+}
+
+fn case(folder: &Path, shape: Shape, filters: u32, percent: u32, target_ms: Option<f64>, rounds: u32) -> Result<Case> {
+    eprintln!("{filters} filters, {shape:?}, {percent} % change");
+    let (first, parse) = load(folder, &text(shape, filters, percent, false))?;
+    let (second, parse_again) = load(folder, &text(shape, filters, percent, true))?;
+    let plane = Plane::standalone(1);
+    let rules = Rules::new(&first, &plane)?;
+    let (mut applied, mut cpu) = (Vec::new(), Vec::new());
+    for round in 0..2 * rounds {
+        let before = processors()?;
+        applied.push(rules.reload(if round % 2 == 0 { &second } else { &first }, &|_, _| ())?);
+        cpu.push(processors()? - before);
+        plane.reaper().drain();
+    }
+    let ms = |time: Duration| time.as_secs_f64() * 1e3;
+    Ok(Case {
+        shape,
+        filters,
+        percent,
+        target_ms,
+        parse_ms: Summary::of([parse, parse_again].into_iter().map(ms)),
+        prepare_ms: Summary::of(applied.iter().map(|applied| ms(applied.prepare))),
+        commit_ms: Summary::of(applied.iter().map(|applied| ms(applied.commit))),
+        reload_ms: Summary::of(applied.iter().map(|applied| ms(applied.prepare + applied.commit))),
+        cpu_ms: Summary::of(cpu.into_iter().map(ms)),
+    })
+}
+
+/// Time that this process had processors, all threads together.
+fn processors() -> Result<Duration> {
+    Ok(clock_gettime(ClockId::CLOCK_PROCESS_CPUTIME_ID)?.into())
+}
+
+/// A worker in memory whose bursts are timed, in turns with reloads on the other core and without.
+fn bursts(folder: &Path, options: &Options, span: Duration) -> Result<BurstTimes> {
+    eprintln!("bursts in memory beside reloads, {} turns of {} s", 2 * options.rounds, span.as_secs_f64());
+    let configs = [false, true].map(|second| Ok(load(folder, &text(Shape::Ordered, BESIDE_TRAFFIC, 1, second))?.0));
+    let [first, second]: [Result<Config>; 2] = configs;
+    let (first, second) = (first?, second?);
+    let bursts = Bursts::new(1);
+    let plane = Plane::new(1, bursts.clone());
+    let rules = Rules::new(&first, &plane)?;
+    let ports = [(0, "in", 1), (1, "out", 0)].map(|(id, name, to)| {
+        let port = PortState::new(name, ForwardTo::Port(PortId(to)), rules.of_port(PortId(id)));
+        port.set_link(LinkState::Up);
+        port
+    });
+    let shared = Arc::new(Shared::new(bursts, plane, ports.into()));
+    let layout = Layout { ports: 2, frames: 1024, chunk_size: 2048, fill_ring: 128, tx_ring: 256, host_packets: 16 };
+    let packet = packet(64)?;
+    let mut worker = Worker::new(WorkerId(0), MemoryRings::new(layout), Arc::clone(&shared), 64, Idle::Busy);
+    cpu::pin(options.placement.worker)?;
+    let mut reloads = 0;
+    let mut turn = |reloading: bool| -> Result<f64> {
+        let stop = AtomicBool::new(false);
+        thread::scope(|scope| {
+            let beside =
+                scope.spawn(|| beside(options.placement.generator, reloading, &rules, [&second, &first], &stop));
+            let mut times = Vec::with_capacity(1 << 22);
+            let end = Instant::now() + span;
+            while Instant::now() < end {
+                (0..BURST).for_each(|_| _ = worker.rings_mut().inject(PortId(0), &packet));
+                let started = Instant::now();
+                worker.run_burst(shared.now_ns());
+                times.push(started.elapsed().as_nanos());
+                worker.rings_mut().transmit(PortId(1), |_| ());
+            }
+            stop.store(true, Ordering::Relaxed);
+            reloads += beside.join().unwrap_or_else(|_| bail!("a reload panicked"))?;
+            times.sort_unstable();
+            let at = times.len() * 999 / 1000;
+            #[expect(clippy::cast_precision_loss, reason = "nanoseconds for people")]
+            let worst = times.get(at).copied().unwrap_or_default() as f64;
+            Ok(worst)
+        })
+    };
+    let mut rounds = Vec::new();
+    for _ in 0..options.rounds {
+        rounds.push((turn(false)?, turn(true)?));
+    }
+    Ok(BurstTimes {
+        without: Summary::of(rounds.iter().map(|(without, _)| *without)),
+        during: Summary::of(rounds.iter().map(|(_, during)| *during)),
+        ratio: Summary::of(rounds.iter().map(|(without, during)| during / without)),
+        reloads,
+    })
+}
+
+/// Reloads to and fro, or spins; so the core is as busy either way.
+fn beside(core: u16, reloading: bool, rules: &Rules, configs: [&Config; 2], stop: &AtomicBool) -> Result<u64> {
+    cpu::pin(core)?;
+    let mut reloads = 0;
+    while !stop.load(Ordering::Relaxed) {
+        if reloading {
+            rules.reload(configs[usize::from(reloads % 2 == 1)], &|_, _| ())?;
+            reloads += 1;
+        }
+        let next = Instant::now() + PAUSE;
+        while Instant::now() < next && !stop.load(Ordering::Relaxed) {
+            std::hint::spin_loop();
+        }
+    }
+    // The next turn begins as this one did.
+    if reloads % 2 == 1 {
+        rules.reload(configs[1], &|_, _| ())?;
+    }
+    Ok(reloads)
+}
+
+/// The kernel's own way, in a namespace.
+fn nft(folder: &Path, elements: u32) -> Result<Nft> {
+    let lab = Lab::new("nft");
+    let namespace = lab.namespace("nft")?;
+    let address = |id: u32| {
+        let [_, a, b, c] = id.to_be_bytes();
+        format!("11.{a}.{b}.{c}")
+    };
+    let list = |ids: &mut dyn Iterator<Item = u32>| ids.map(address).collect::<Vec<_>>().join(", ");
+    let set = "table inet t { set s { type ipv4_addr; }; chain c { type filter hook forward priority 0; ip daddr @s drop; }; }";
+    let all = format!("{set}\nadd element inet t s {{ {} }}\n", list(&mut (0..elements)));
+    let gone = list(&mut (0..elements).step_by(100));
+    let come = list(&mut (0..elements).step_by(100).map(|id| id + (1 << 23)));
+    let change = format!("delete element inet t s {{ {gone} }}\nadd element inet t s {{ {come} }}\n");
+    let load = |text: String| -> Result<f64> {
+        let file = folder.join("bench.nft");
+        std::fs::write(&file, text)?;
+        let started = Instant::now();
+        let mut command: Command = namespace.exec("nft");
+        let output = command.arg("-f").arg(&file).output().context("nft")?;
+        ensure!(output.status.success(), "nft: {}", String::from_utf8_lossy(&output.stderr).trim());
+        Ok(started.elapsed().as_secs_f64() * 1e3)
+    };
+    Ok(Nft { all_ms: load(all)?, one_percent_ms: load(change)? })
+}

@@ -1,0 +1,522 @@
+//! Actions: `action drop index 7`, and their listings.
+
+use serde_json::{Map, Value, json};
+
+use crate::arguments::{Failure, Words, decimal, number, stands_for};
+use crate::printer::Printer;
+
+/// Verdicts, in the order in which abbreviations are looked up, and their words in the file.
+const VERDICTS: [(&str, &str); 8] = [
+    ("continue", "continue"),
+    ("drop", "drop"),
+    ("shot", "drop"),
+    ("pass", "pass"),
+    ("ok", "pass"),
+    ("reclassify", "reclassify"),
+    ("pipe", "pipe"),
+    ("trap", "trap"),
+];
+
+/// Kinds of actions.
+pub(crate) const KINDS: [&str; 2] = ["gact", "mirred"];
+
+/// Kinds of actions that tc has and the gateway has not. Any other word is taken for a verdict.
+const ELSEWHERE: [&str; 18] = [
+    "police",
+    "pedit",
+    "csum",
+    "nat",
+    "sample",
+    "skbedit",
+    "skbmod",
+    "tunnel_key",
+    "vlan",
+    "mpls",
+    "ct",
+    "ctinfo",
+    "connmark",
+    "bpf",
+    "gate",
+    "ife",
+    "simple",
+    "xt",
+];
+
+/// Reads actions up to the end, or to a word that belongs to the filter: tables in the words of the file.
+pub(crate) fn read_list(words: &mut Words<'_>) -> Result<Vec<Value>, Failure> {
+    let mut actions = Vec::new();
+    loop {
+        while words.take("action") {}
+        match words.peek() {
+            None | Some("flowid" | "classid") => return Ok(actions),
+            Some(word) => {
+                let action = read(words).map_err(|failure| Failure {
+                    text: format!(
+                        "{}\nbad action parsing\nparse_action: bad value ({word})!\nIllegal \"action\"",
+                        failure.text
+                    ),
+                    ..failure
+                })?;
+                actions.push(action.into());
+            }
+        }
+    }
+}
+
+fn read(words: &mut Words<'_>) -> Result<Map<String, Value>, Failure> {
+    let mut table = Map::new();
+    if words.take("mirred") {
+        read_mirred(words, &mut table)?;
+    } else if words.take("gact") || words.peek().is_some_and(is_verdict) {
+        read_gact(words, &mut table)?;
+    } else {
+        let kind = words.value()?;
+        return Err(match words.peek() {
+            _ if !ELSEWHERE.contains(&kind) => bad_verdict(kind),
+            Some(option) => Failure::new(format!("Unknown action \"{kind}\", hence option \"{option}\" is unparsable")),
+            None => Failure::new(format!("Unknown action \"{kind}\"")),
+        });
+    }
+    loop {
+        if words.take("cookie") {
+            table.insert("cookie".into(), words.value()?.to_ascii_lowercase().into());
+        } else if words.take_any(&["hw_stats"]) {
+            let what = words.value()?;
+            if !["immediate", "delayed", "disabled"].iter().any(|known| stands_for(what, known)) {
+                return Err(Failure::wrong(what, "value is invalid"));
+            }
+        } else if let Some(flag @ ("no_percpu" | "skip_hw" | "skip_sw")) = words.peek() {
+            words.next();
+            table.insert(flag.into(), true.into());
+        } else {
+            return Ok(table);
+        }
+    }
+}
+
+fn read_gact(words: &mut Words<'_>, table: &mut Map<String, Value>) -> Result<(), Failure> {
+    table.insert("kind".into(), "gact".into());
+    if !words.peek().is_some_and(|word| stands_for(word, "index")) {
+        let mut action = verdict(words)?;
+        if words.take_any(&["random"]) {
+            let mode = words.value()?;
+            let mode = ["netrand", "determ"].into_iter().find(|known| stands_for(mode, known));
+            let mode = mode.ok_or_else(|| Failure::new("Illegal \"random type\""))?;
+            let second = verdict(words)?;
+            let one_in = words.value()?;
+            let one_in = decimal(one_in).filter(|one_in| *one_in <= 10_000);
+            let one_in = one_in.ok_or_else(|| Failure::new("Illegal probability val"))?;
+            action = format!("{action} random {mode} {second} {}", one_in.max(1));
+        }
+        table.shift_remove("kind");
+        table.insert("action".into(), action.into());
+    }
+    read_index(words, table)
+}
+
+fn read_mirred(words: &mut Words<'_>, table: &mut Map<String, Value>) -> Result<(), Failure> {
+    read_index(words, table)?;
+    if table.contains_key("index") {
+        table.insert("kind".into(), "mirred".into());
+        return Ok(());
+    }
+    let direction = words.value()?;
+    let direction = ["egress", "ingress"]
+        .into_iter()
+        .find(|known| stands_for(direction, known))
+        .ok_or_else(|| Failure::new(format!("mirred option not supported {direction}")))?;
+    let mut what = None;
+    let mut target = None;
+    loop {
+        match words.peek() {
+            Some(word) if what.is_none() && stands_for(word, "mirror") => what = Some("mirror"),
+            Some(word) if what.is_none() && stands_for(word, "redirect") => what = Some("redirect"),
+            Some(word) if stands_for(word, "index") => {
+                read_index(words, table)?;
+                continue;
+            }
+            Some(word @ ("dev" | "blockid")) => {
+                words.next();
+                let (value, both) = (words.peek(), target.is_some());
+                let text = match value.and_then(number).filter(|index| *index > 0) {
+                    _ if both => return Err(Failure::new("mirred: \"dev\" and \"blockid\" are mutually exclusive")),
+                    _ if word == "dev" => value.unwrap_or_default().to_owned(),
+                    Some(index) => format!("block {index}"),
+                    None => return Err(Failure::new("Illegal \"blockid\"")),
+                };
+                target = Some(text);
+                words.value()?;
+                continue;
+            }
+            _ => break,
+        }
+        words.next();
+    }
+    let (Some(what), Some(target)) = (what, target) else {
+        return Err(Failure::new("mirred: a direction, mirror or redirect, and a dev or blockid must be given"));
+    };
+    let into = if direction == "ingress" { " ingress" } else { "" };
+    let then = match what {
+        "mirror" if words.peek().is_some_and(is_verdict) => match verdict(words)?.as_str() {
+            "pipe" => String::new(),
+            verdict => format!(" then {verdict}"),
+        },
+        _ => String::new(),
+    };
+    table.insert("action".into(), format!("{what} {target}{into}{then}").into());
+    read_index(words, table)
+}
+
+/// `index N`, if it is there.
+fn read_index(words: &mut Words<'_>, table: &mut Map<String, Value>) -> Result<(), Failure> {
+    if words.take_any(&["index"]) {
+        let index = words.peek().and_then(decimal).ok_or_else(|| Failure::new("Illegal \"index\""))?;
+        words.next();
+        if index > 0 {
+            table.insert("index".into(), index.into());
+        }
+    }
+    Ok(())
+}
+
+fn is_verdict(word: &str) -> bool {
+    VERDICTS.iter().map(|(name, _)| *name).chain(["goto", "jump"]).any(|name| stands_for(word, name))
+}
+
+/// A verdict, in the words of the file.
+fn verdict(words: &mut Words<'_>) -> Result<String, Failure> {
+    let word = words.value()?;
+    if let Some((_, verdict)) = VERDICTS.iter().find(|(name, _)| stands_for(word, name)) {
+        return Ok((*verdict).into());
+    }
+    let mut count = |what: &str| {
+        let value = words.peek().and_then(number);
+        words.next();
+        value.ok_or_else(|| Failure::new(format!("Illegal \"{what}\"")))
+    };
+    match word {
+        _ if stands_for(word, "jump") => count("jump").map(|count| format!("jump {count}")),
+        _ if stands_for(word, "goto") => {
+            if !words.take_any(&["chain"]) {
+                return Err(Failure::new("\"chain\" keyword expected after goto"));
+            }
+            let chain = words.value()?;
+            number(chain).map(|chain| format!("goto {chain}")).ok_or_else(|| Failure::new("Illegal \"chain index\""))
+        }
+        _ => Err(bad_verdict(word)),
+    }
+}
+
+fn bad_verdict(word: &str) -> Failure {
+    Failure::syntax(format!("Bad action type {word}\nUsage: ... gact <ACTION> [RAND] [INDEX]"))
+}
+
+/// The actions of a filter; nothing if there are none.
+pub(crate) fn print_list(actions: &[Value], printer: &mut Printer) {
+    if !actions.is_empty() {
+        printer.list(Some("actions"), |printer| {
+            for (order, action) in (1..).zip(actions) {
+                print(order, action, false, printer);
+            }
+        });
+    }
+}
+
+/// A listing of actions of their own: `order` counts from `first`.
+pub(crate) fn print_table(total: usize, first: usize, actions: &[Value], printer: &mut Printer) {
+    printer.object(None, |printer| {
+        printer.field("total acts", total, format_args!("total acts {total}"));
+        printer.line();
+    });
+    printer.object(None, |printer| {
+        printer.list(Some("actions"), |printer| {
+            for (order, action) in (first..).zip(actions) {
+                print(order, action, true, printer);
+            }
+        });
+    });
+}
+
+fn print(order: usize, action: &Value, alone: bool, printer: &mut Printer) {
+    printer.object(None, |printer| {
+        printer.line();
+        printer.field("order", order, format_args!("\taction order {order}: "));
+        let words = action["action"].as_str().unwrap_or_default();
+        match words.split_whitespace().collect::<Vec<_>>()[..] {
+            [what @ ("mirror" | "redirect"), ref rest @ ..] => print_mirred(what, rest, printer),
+            ref words => print_gact(words, printer),
+        }
+        let stats = &action["stats"];
+        let (index, refs, binds) = (&action["index"], &stats["ref"], &stats["bind"]);
+        let blank = if words.starts_with(['m']) || words.starts_with("redirect") { "" } else { " " };
+        printer.field("index", index.clone(), format_args!("\t{blank}index {index}"));
+        printer.field("ref", refs.clone(), format_args!(" ref {refs}"));
+        printer.field("bind", binds.clone(), format_args!(" bind {binds}"));
+        if printer.style.stats {
+            print_ages(stats, printer);
+        }
+        printer.line();
+        if printer.style.stats {
+            print_stats(stats, printer);
+        }
+        if let Some(cookie) = action["cookie"].as_str() {
+            printer.field("cookie", cookie, format_args!("\tcookie {cookie}"));
+            printer.line();
+        }
+        let flags = ["no_percpu", "skip_hw"].into_iter().filter(|flag| action[*flag] == true);
+        let hardware = (alone && action["skip_hw"] != true).then_some("not_in_hw");
+        let mut some = false;
+        for flag in flags.chain(hardware) {
+            printer.field(flag, true, format_args!("\t{flag}"));
+            some = true;
+        }
+        if some {
+            printer.line();
+        }
+        if alone {
+            printer.text(format_args!("\tused_hw_stats"));
+            printer.list(Some("used_hw_stats"), |printer| printer.element("disabled", format_args!(" disabled")));
+            printer.line();
+        }
+    });
+}
+
+fn print_gact(words: &[&str], printer: &mut Printer) {
+    printer.field("kind", "gact", format_args!("gact "));
+    let at = words.iter().position(|word| *word == "random").unwrap_or(words.len());
+    let (first, random) = words.split_at(at);
+    print_verdict("action ", first, "", printer);
+    let (mode, second, one_in) = match random {
+        [_, mode, second @ .., one_in] => (*mode, second, *one_in),
+        _ => ("none", &["pass"][..], "0"),
+    };
+    printer.object(Some("prob"), |printer| {
+        printer.line();
+        printer.field("random_type", mode, format_args!("\t random type {mode}"));
+        print_verdict(" ", second, " ", printer);
+        printer.field("val", one_in.parse::<u32>().unwrap_or(0), format_args!("val {one_in}"));
+    });
+    printer.line();
+}
+
+fn print_mirred(what: &str, words: &[&str], printer: &mut Printer) {
+    let (block, rest) = match words {
+        ["block", index, rest @ ..] if index.parse::<u32>().is_ok() => (index.parse::<u32>().ok(), rest),
+        [_, rest @ ..] => (None, rest),
+        [] => (None, words),
+    };
+    let (direction, rest) = match rest {
+        ["ingress", rest @ ..] => ("ingress", rest),
+        _ => ("egress", rest),
+    };
+    let verdict = match rest {
+        ["then", verdict @ ..] => verdict,
+        _ if what == "redirect" => &["stolen"],
+        _ => &["pipe"],
+    };
+    printer.field("kind", "mirred", format_args!("mirred "));
+    let title = |word: &str| word.split_at(1).0.to_uppercase() + word.split_at(1).1;
+    printer.field("mirred_action", what, format_args!("({} {} ", title(direction), title(what)));
+    printer.field("direction", direction, format_args!("to "));
+    match block {
+        Some(index) => printer.field("to_blockid", index, format_args!("block {index})")),
+        None => {
+            let dev = words.first().copied().unwrap_or("*");
+            printer.field("to_dev", dev, format_args!("device {dev})"));
+        }
+    }
+    print_verdict(" ", verdict, "", printer);
+    printer.line();
+}
+
+fn print_verdict(before: &str, verdict: &[&str], after: &str, printer: &mut Printer) {
+    let kind = verdict.first().copied().unwrap_or("pass");
+    let value = verdict.get(1).and_then(|value| value.parse::<u32>().ok());
+    printer.object(Some("control_action"), |printer| {
+        printer.field("type", kind, format_args!("{before}{kind}"));
+        match value {
+            Some(chain) if kind == "goto" => printer.field("chain", chain, format_args!(" chain {chain}")),
+            Some(count) => printer.field("jump", count, format_args!(" {count}")),
+            None => {}
+        }
+    });
+    printer.text(format_args!("{after}"));
+}
+
+/// [ST-2]
+fn print_ages(stats: &Value, printer: &mut Printer) {
+    let seconds = |key: &str| stats[key].as_u64().map(|ms| ms / 1000);
+    let ages = [
+        ("installed_ms", "installed", "installed"),
+        ("used_ms", "last_used", "used"),
+        ("first_used_ms", "first_used", "firstused"),
+    ];
+    for (key, field, word) in ages {
+        if let Some(age) = seconds(key) {
+            printer.field(field, age, format_args!(" {word} {age} sec"));
+        }
+    }
+}
+
+/// [ST-1]
+fn print_stats(stats: &Value, printer: &mut Printer) {
+    let count = |key: &str| stats[key].as_u64().unwrap_or(0);
+    let (bytes, packets, drops, overlimits) = (count("bytes"), count("packets"), count("drops"), count("overlimits"));
+    printer.text(format_args!("\tAction statistics:"));
+    printer.line();
+    printer.object(Some("stats"), |printer| {
+        printer.field("bytes", bytes, format_args!("\tSent {bytes} bytes"));
+        printer.field("packets", packets, format_args!(" {packets} pkt"));
+        printer.field("drops", drops, format_args!(" (dropped {drops},"));
+        printer.field("overlimits", overlimits, format_args!(" overlimits {overlimits}"));
+        printer.field("requeues", 0, format_args!(" requeues 0) "));
+        printer.line();
+        printer.field("backlog", 0, format_args!("\tbacklog 0b"));
+        printer.field("qlen", 0, format_args!(" 0p requeues 0"));
+    });
+    printer.line();
+}
+
+/// Kind and index of each: `action gact index 1 action mirred index 2`.
+pub(crate) fn read_keys(words: &mut Words<'_>) -> Result<Vec<Value>, Failure> {
+    let mut keys = Vec::new();
+    while words.peek().is_some() {
+        if words.take("action") {
+            continue;
+        }
+        let kind = read_kind(words)?;
+        if !words.take_any(&["index"]) {
+            return Err(Failure::new(format!("Error: no index specified action: {kind}")));
+        }
+        let index = words.peek().and_then(decimal).filter(|index| *index > 0);
+        let index = index.ok_or_else(|| Failure::new("Illegal \"index\""))?;
+        words.next();
+        keys.push(json!({ "kind": kind, "index": index }));
+    }
+    Ok(keys)
+}
+
+/// The kind of actions that a listing is about: `action gact`.
+pub(crate) fn read_kind<'a>(words: &mut Words<'a>) -> Result<&'a str, Failure> {
+    words.take("action");
+    words.value()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::printer::Style;
+
+    fn read(line: &str) -> Result<Value, String> {
+        let words: Vec<String> = line.split_whitespace().map(String::from).collect();
+        read_list(&mut Words::new(&words)).map(Value::from).map_err(|failure| failure.text)
+    }
+
+    /// [CL-8]
+    #[test]
+    fn actions_become_words_of_the_file() {
+        let cases = [
+            ("action drop", json!([{"action": "drop"}])),
+            ("drop index 7", json!([{"action": "drop", "index": 7}])),
+            (
+                "action ok action pipe index 4294967295",
+                json!([{"action": "pass"}, {"action": "pipe", "index": u32::MAX}]),
+            ),
+            ("action gact index 3", json!([{"kind": "gact", "index": 3}])),
+            (
+                "action pass random determ drop 2 index 90 cookie C1A0",
+                json!([
+                {"action": "pass random determ drop 2", "index": 90, "cookie": "c1a0"}]),
+            ),
+            ("action pass random netrand jump 1 0", json!([{"action": "pass random netrand jump 1 1"}])),
+            ("goto chain 42 no_percpu skip_hw", json!([{"action": "goto 42", "no_percpu": true, "skip_hw": true}])),
+            ("action pass hw_stats disabled no_percpu", json!([{"action": "pass", "no_percpu": true}])),
+            ("action mirred egress mirror index 1 dev lo", json!([{"index": 1, "action": "mirror lo"}])),
+            ("action mirred egress redirect dev lo index 2", json!([{"action": "redirect lo", "index": 2}])),
+            (
+                "action mirred egress redirect index 2 dev lo action pipe",
+                json!([
+                {"index": 2, "action": "redirect lo"}, {"action": "pipe"}]),
+            ),
+            (
+                "action mirred ingress mirror dev lo reclassify cookie aa11",
+                json!([
+                {"action": "mirror lo ingress then reclassify", "cookie": "aa11"}]),
+            ),
+            (
+                "action mirred ingress mirror dev lo jump 10 index 99",
+                json!([
+                {"action": "mirror lo ingress then jump 10", "index": 99}]),
+            ),
+            (
+                "action mirred ingress redirect index 1 blockid 21",
+                json!([{"index": 1, "action": "redirect block 21 ingress"}]),
+            ),
+            ("action mirred index 5", json!([{"index": 5, "kind": "mirred"}])),
+            ("action drop classid 1:2", json!([{"action": "drop"}])),
+        ];
+        for (line, expected) in cases {
+            assert_eq!(read(line), Ok(expected), "{line}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_action_is_refused() {
+        let cases = [
+            ("action drop index 4294967296", "Illegal \"index\""),
+            ("action pass random determ drop 10001", "Illegal probability val"),
+            ("action mirred inbound mirror dev lo", "mirred option not supported inbound"),
+            ("action mirred egress remirror dev lo", "mirred: a direction"),
+            ("action mirred ingress redirect index 1", "mirred: a direction"),
+            ("action mirred ingress redirect blockid 21 dev v0", "mirred: \"dev\" and \"blockid\""),
+            ("action police rate 1mbit", "Unknown action \"police\", hence option \"rate\" is unparsable"),
+            ("action gact pump", "Bad action type pump"),
+            ("action goto 7", "\"chain\" keyword expected after goto"),
+        ];
+        for (line, expected) in cases {
+            let text = read(line).unwrap_err();
+            assert!(text.starts_with(expected), "{line}: {text}");
+        }
+    }
+
+    fn printed(action: &Value, style: Style) -> String {
+        let mut printer = Printer::new(style);
+        printer.list(None, |printer| print(1, action, true, printer));
+        printer.take()
+    }
+
+    /// [CL-5], [CL-6]
+    #[test]
+    fn listings_are_those_of_tc() {
+        let gact = json!({"action": "pass random determ drop 2", "index": 90, "cookie": "c1a0",
+            "stats": {"ref": 2, "bind": 1, "packets": 3, "bytes": 252, "drops": 1, "used_ms": 2500}});
+        assert_eq!(
+            printed(&gact, Style::default()),
+            "\n\taction order 1: gact action pass\n\t random type determ drop val 2\n\t index 90 ref 2 bind 1\n\tcookie c1a0\n\
+             \tnot_in_hw\n\tused_hw_stats disabled\n"
+        );
+        assert_eq!(
+            printed(&gact, Style { stats: true, ..Style::default() }),
+            "\n\taction order 1: gact action pass\n\t random type determ drop val 2\n\t index 90 ref 2 bind 1 used 2 sec\n\
+             \tAction statistics:\n\tSent 252 bytes 3 pkt (dropped 1, overlimits 0 requeues 0) \n\tbacklog 0b 0p requeues 0\n\
+             \tcookie c1a0\n\tnot_in_hw\n\tused_hw_stats disabled\n"
+        );
+        let mirred = json!({"action": "redirect block 21", "index": 1, "stats": {"ref": 1, "bind": 0}});
+        assert_eq!(
+            printed(&mirred, Style::default()),
+            "\n\taction order 1: mirred (Egress Redirect to block 21) stolen\n\tindex 1 ref 1 bind 0\n\tnot_in_hw\n\tused_hw_stats disabled\n"
+        );
+        assert_eq!(
+            printed(&mirred, Style { json: true, ..Style::default() }),
+            "[{\"order\":1,\"kind\":\"mirred\",\"mirred_action\":\"redirect\",\"direction\":\"egress\",\"to_blockid\":21,\
+             \"control_action\":{\"type\":\"stolen\"},\"index\":1,\"ref\":1,\"bind\":0,\"not_in_hw\":true,\
+             \"used_hw_stats\":[\"disabled\"]}]"
+        );
+        let goto = json!({"action": "goto 7", "index": 1, "no_percpu": true, "stats": {"ref": 1, "bind": 1}});
+        assert_eq!(
+            printed(&goto, Style::default()),
+            "\n\taction order 1: gact action goto chain 7\n\t random type none pass val 0\n\t index 1 ref 1 bind 1\n\
+             \tno_percpu\tnot_in_hw\n\tused_hw_stats disabled\n"
+        );
+    }
+}
