@@ -130,13 +130,7 @@ pub(crate) fn measure(placement: &Placement, present: usize, rounds: u32, span: 
     elsewhere.fill(present)?;
 
     let lane = Lane { placement, topology: &topology, sink: &sink, gateway: &gateway };
-    let mut whole_pps: f64 = 0.0;
-    for _ in 0..TRIES {
-        whole_pps = whole_pps.max(lane.run(None, span, &mut beside_nothing)?.pps);
-    }
-    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "some million at most")]
-    let half = (whole_pps / 2.0) as u32;
-    ensure!(half > 0, "no packet came");
+    let (whole_pps, half) = lane.whole_and_half(span)?;
     let mut variants = Beside::ALL.map(|beside| (beside, Vec::new()));
     for _ in 0..rounds {
         for (beside, rounds) in &mut variants {
@@ -201,13 +195,7 @@ pub(crate) fn beside_reloads(
     let texts = [text(true), text(false)];
     let gateway = Gateway::start(&topology.gateway, gateway::config(&folder, &texts[1])?, placement.generator)?;
     let lane = Lane { placement, topology: &topology, sink: &sink, gateway: &gateway };
-    let mut whole_pps: f64 = 0.0;
-    for _ in 0..TRIES {
-        whole_pps = whole_pps.max(lane.run(None, span, &mut beside_nothing)?.pps);
-    }
-    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "some million at most")]
-    let half = (whole_pps / 2.0) as u32;
-    ensure!(half > 0, "no packet came");
+    let (_, half) = lane.whole_and_half(span)?;
     let mut reloads: usize = 0;
     let mut reload = |span: Duration| -> Result<f64> {
         let (started, before) = (Instant::now(), reloads);
@@ -238,6 +226,18 @@ struct Lane<'a> {
 }
 
 impl Lane<'_> {
+    /// How much can be forwarded beside nothing, the best of some tries, and half of it to send, in packets a second.
+    fn whole_and_half(&self, span: Duration) -> Result<(f64, u32)> {
+        let mut whole: f64 = 0.0;
+        for _ in 0..TRIES {
+            whole = whole.max(self.run(None, span, &mut beside_nothing)?.pps);
+        }
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "some million at most")]
+        let half = (whole / 2.0) as u32;
+        ensure!(half > 0, "no packet came");
+        Ok((whole, half))
+    }
+
     /// Has the generator send for `span`, at `rate` if there is one, while `beside` runs; returns when traffic stands
     /// still again. `beside` returns its operations a second.
     fn run(

@@ -43,9 +43,9 @@ pub struct PortCounters<T> {
     pub kernel_invalid: T,
 }
 
-impl<T> PortCounters<T> {
-    /// Every counter. Same order as [`Self::each_mut`].
-    pub fn each(&self) -> impl Iterator<Item = &T> {
+/// Every counter of a `&PortCounters` or a `&mut PortCounters`, in one order: a counter that is forgotten here does not compile.
+macro_rules! each {
+    ($counters:expr) => {{
         let PortCounters {
             rx_packets,
             rx_bytes,
@@ -62,38 +62,24 @@ impl<T> PortCounters<T> {
             kernel_rx_ring_full,
             kernel_fill_ring_empty,
             kernel_invalid,
-        } = self;
+        } = $counters;
         [rx_packets, rx_bytes, forwarded_packets, forwarded_bytes, passed, consumed]
             .into_iter()
             .chain(dropped)
             .chain([mirrored, mirror_failed, tx_packets, tx_bytes])
             .chain([kernel_rx_dropped, kernel_rx_ring_full, kernel_fill_ring_empty, kernel_invalid])
+    }};
+}
+
+impl<T> PortCounters<T> {
+    /// Every counter. Same order as [`Self::each_mut`].
+    pub fn each(&self) -> impl Iterator<Item = &T> {
+        each!(self)
     }
 
     /// The same, to be changed.
     pub fn each_mut(&mut self) -> impl Iterator<Item = &mut T> {
-        let PortCounters {
-            rx_packets,
-            rx_bytes,
-            forwarded_packets,
-            forwarded_bytes,
-            passed,
-            consumed,
-            dropped,
-            mirrored,
-            mirror_failed,
-            tx_packets,
-            tx_bytes,
-            kernel_rx_dropped,
-            kernel_rx_ring_full,
-            kernel_fill_ring_empty,
-            kernel_invalid,
-        } = self;
-        [rx_packets, rx_bytes, forwarded_packets, forwarded_bytes, passed, consumed]
-            .into_iter()
-            .chain(dropped)
-            .chain([mirrored, mirror_failed, tx_packets, tx_bytes])
-            .chain([kernel_rx_dropped, kernel_rx_ring_full, kernel_fill_ring_empty, kernel_invalid])
+        each!(self)
     }
 }
 

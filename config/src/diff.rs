@@ -13,9 +13,7 @@ mod show; // changes as text and as JSON
 
 use std::collections::BTreeSet;
 
-use tidegate_classifiers::request::{
-    ActionInfo, ActionUse, ChainInfo, FilterId, FilterInfo, FilterSpec, KindSpec, Owner,
-};
+use tidegate_classifiers::request::{ActionInfo, ActionUse, ChainInfo, FilterInfo, FilterSpec, KindSpec, Owner};
 
 use crate::Block;
 pub use listed::{listed_chain, listed_filter};
@@ -64,7 +62,7 @@ impl Replaced {
     /// and the new one added.
     pub fn in_place(&self) -> bool {
         let Replaced { old, new } = self;
-        place(old) == place(new)
+        old.id() == new.id()
             && old.protocol == new.protocol
             && match (&old.kind, &new.kind) {
                 (KindSpec::Flower(old), KindSpec::Flower(new)) => {
@@ -95,9 +93,7 @@ pub fn diff(filters: impl IntoIterator<Item = FilterInfo>, chains: &[ChainInfo],
                 continue;
             }
             Partner::Same(id) => (id, None),
-            Partner::Changed(info) => {
-                (FilterId { chain: info.chain, priority: info.priority, handle: info.handle }, Some(info))
-            }
+            Partner::Changed(info) => (info.id(), Some(info)),
         };
         if changed.is_none() && priority == old.priority {
             changes.unchanged += 1;
@@ -138,10 +134,6 @@ fn wanted_chains(wanted: &Block) -> BTreeSet<u32> {
     wanted.chains.iter().map(|chain| chain.index).collect()
 }
 
-fn place(spec: &FilterSpec) -> FilterId {
-    FilterId { chain: spec.chain, priority: spec.priority, handle: spec.handle }
-}
-
 /// A running filter as it would be asked for.
 fn spec(info: &FilterInfo) -> FilterSpec {
     FilterSpec {
@@ -158,8 +150,7 @@ fn spec(info: &FilterInfo) -> FilterSpec {
 
 /// The number of an action matters to whoever shares it.
 fn action(info: &ActionInfo) -> ActionUse {
-    let index = if info.refs > 1 { info.index } else { 0 };
-    ActionUse { cookie: info.cookie, flags: info.flags, ..ActionUse::from(info.spec).numbered(index) }
+    info.wanted().numbered(if info.refs > 1 { info.index } else { 0 })
 }
 
 /// Numbers of the wanted filters by chain and priority, as if all were new.

@@ -4,8 +4,7 @@
 use serde_json::{Map, Value as Json, json};
 use tidegate_classifiers::counters::Hits;
 use tidegate_classifiers::request::{
-    ActionInfo, ActionSpec, ActionUse, ChainInfo, ETH_P_ALL, FilterInfo, FilterOptions, FilterSpec, KindSpec, Owner,
-    ProtoInfo, U32Spec,
+    ActionInfo, ChainInfo, ETH_P_ALL, FilterInfo, FilterOptions, FilterSpec, KindSpec, Owner, ProtoInfo, U32Spec,
 };
 
 use crate::names::Names;
@@ -14,11 +13,6 @@ use crate::{actions, flower, fw, u32, words};
 /// An ethertype's name, such as `ip` or `all`; hexadecimal if it has none.
 pub fn protocol(ethertype: u16) -> String {
     words::show_protocol(ethertype)
-}
-
-/// An action in words, such as `mirror lan then drop`.
-pub fn action_words(spec: &ActionSpec, ports: &Names) -> String {
-    actions::show_words(spec, ports)
 }
 
 /// A filter that is there, with `stats` of it and of each action. `now_ns` is the time on the clock that counts ages.
@@ -71,9 +65,7 @@ pub fn chain(info: &ChainInfo, ports: &Names) -> Json {
 
 /// An action that is there, with `ref`, `bind` and what it did as `stats`.
 pub fn action(info: &ActionInfo, ports: &Names, now_ns: u64) -> Json {
-    let wanted =
-        ActionUse { cookie: info.cookie, flags: info.flags, ..ActionUse::from(info.spec).numbered(info.index) };
-    let mut table = actions::show(&wanted, ports);
+    let mut table = actions::show(&info.wanted(), ports);
     let mut seen = Map::new();
     seen.insert("ref".into(), info.refs.into());
     seen.insert("bind".into(), info.binds.into());

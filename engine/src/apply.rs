@@ -245,7 +245,7 @@ impl<'a> Work<'a> {
 
     /// The requests by the place that they are about.
     fn places(&self, made: &[FilterId]) -> Places<'_, 'a> {
-        let deletions = self.deletions.iter().map(|request| (request, place(request.spec)));
+        let deletions = self.deletions.iter().map(|request| (request, request.spec.id()));
         let mut places: Places<'_, 'a> = HashMap::new();
         for (request, id) in deletions.chain(self.additions.iter().zip(made.iter().copied())) {
             places.entry((request.target.running.id(), id)).or_default().push(request);
@@ -292,7 +292,7 @@ impl Request<'_> {
     }
 
     fn delete(&self, transaction: &Transaction) -> Result<(), Failure> {
-        match transaction.delete_filter(self.target.running, place(self.spec)) {
+        match transaction.delete_filter(self.target.running, self.spec.id()) {
             Ok(()) | Err(RequestError::NotFound(_)) => Ok(()), // [RL-4]
             Err(error) => Err(self.failure(error)),
         }
@@ -335,10 +335,6 @@ pub(crate) fn reason(block: &config::Block, filter: &FilterSpec, error: RequestE
         _ => "",
     };
     format!("block {}: filter {named}at chain {chain} priority {priority}: {error}{hint}", block.name)
-}
-
-fn place(spec: &FilterSpec) -> FilterId {
-    FilterId { chain: spec.chain, priority: spec.priority, handle: spec.handle }
 }
 
 fn chain_failure(block: &config::Block, chain: u32, error: RequestError) -> Failure {

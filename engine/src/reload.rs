@@ -256,8 +256,7 @@ impl Reloads {
             Some(before) => before,
             None => self.desk.rules.snapshot(),
         });
-        let applied = self.desk.rules.reload(&config, &self.attach);
-        let applied = match applied {
+        let applied = match self.desk.rules.reload(&config, &self.attach) {
             Ok(applied) => applied,
             Err(refused) => {
                 // A trial that is going on goes on.

@@ -139,6 +139,27 @@ pub struct FilterId {
     pub handle: u32,
 }
 
+impl FilterSpec {
+    /// Where the filter is to be; priority and handle are 0 where they are left to the request.
+    pub fn id(&self) -> FilterId {
+        FilterId { chain: self.chain, priority: self.priority, handle: self.handle }
+    }
+}
+
+impl FilterInfo {
+    /// Where the filter is.
+    pub fn id(&self) -> FilterId {
+        FilterId { chain: self.chain, priority: self.priority, handle: self.handle }
+    }
+}
+
+impl ActionInfo {
+    /// The action as it would be asked for by its number.
+    pub fn wanted(&self) -> ActionUse {
+        ActionUse { cookie: self.cookie, flags: self.flags, ..ActionUse::from(self.spec).numbered(self.index) }
+    }
+}
+
 /// A filter in a listing.
 #[derive(Clone, Debug, PartialEq)]
 pub struct FilterInfo {

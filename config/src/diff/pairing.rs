@@ -78,8 +78,7 @@ pub(super) fn pair(
         match found {
             Some(number) => {
                 expected += 1;
-                let id = FilterId { chain: info.chain, priority: info.priority, handle: info.handle };
-                partners[number as usize] = Partner::Same(id);
+                partners[number as usize] = Partner::Same(info.id());
             }
             None => leftovers.push(info),
         }
