@@ -6,6 +6,7 @@ use crate::action::{Actions, Outcome};
 use crate::classify::Walk;
 use crate::counters::Counters;
 use crate::generation::{Generation, Span};
+use crate::index::table::{Links, Member};
 use crate::kind::Matches;
 use crate::live::Token;
 use crate::packet::Packet;
@@ -25,6 +26,8 @@ pub(crate) struct Filter {
     /// Set once, under the proto's lock, by whoever deletes or replaces it [OBJ-11].
     deleted: AtomicBool,
     owner: Owner,
+    /// Those behind it in a mask group's table.
+    links: Links<Filter>,
     /// What only requests look at.
     rare: Option<Box<Rare>>,
     _live: Token,
@@ -49,8 +52,8 @@ impl Filter {
     ) -> Filter {
         let rare = (!name.is_empty() || options != FilterOptions::default())
             .then(|| Box::new(Rare { name: name.into(), options }));
-        let (deleted, owner) = (AtomicBool::new(false), Owner::Client);
-        Filter { matches, hits, actions, span, handle, deleted, owner, rare, _live: live }
+        let (deleted, owner, links) = (AtomicBool::new(false), Owner::Client, Links::default());
+        Filter { matches, hits, actions, span, handle, deleted, owner, links, rare, _live: live }
     }
 
     /// The same, of another owner.
@@ -120,5 +123,11 @@ impl Filter {
     pub(crate) fn apply<E: Egress>(&self, packet: &Packet, cx: &mut Walk<'_, '_, E>) -> Outcome {
         self.hits.hit(cx.worker, packet.l3_len(), cx.now_ns);
         self.actions.run(packet, cx)
+    }
+}
+
+impl Member for Filter {
+    fn links(&self) -> &Links<Filter> {
+        &self.links
     }
 }

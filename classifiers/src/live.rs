@@ -6,7 +6,6 @@ use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use crate::action::Action;
 use crate::counters;
 use crate::filter::Filter;
-use crate::kind::flower::group::Bucket;
 
 /// Types of objects that are counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,7 +49,7 @@ pub struct Footprint {
     pub counters: usize,
     /// Where the filter is found by its handle, and the action by its index.
     pub numbers: usize,
-    /// Where packets find it, in a large mask group.
+    /// The bucket of a large mask group, by which packets find it.
     pub group: usize,
 }
 
@@ -63,7 +62,7 @@ impl Footprint {
             action: COUNTS + size_of::<Action>(),
             counters: counters::bytes(workers),
             numbers: 2 * size_of::<Arc<Filter>>(),
-            group: size_of::<Arc<Bucket>>() + COUNTS + size_of::<Bucket>(),
+            group: size_of::<*const Filter>(),
         }
     }
 }

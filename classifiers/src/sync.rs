@@ -35,7 +35,7 @@ use std_or_shuttle::sync::{Condvar, Mutex, MutexGuard};
 
 pub use std::sync::{Arc, Weak, atomic::Ordering};
 pub use std_or_shuttle::{
-    sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, AtomicUsize},
+    sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, AtomicUsize, fence},
     thread,
 };
 
@@ -90,9 +90,16 @@ impl<T, const CLASS: u8> DerefMut for Locked<'_, T, CLASS> {
 #[derive(Debug, Default)]
 pub(crate) struct TryLock<T>(Mutex<T>);
 
+/// Proof that it is held by this thread.
+pub(crate) type TryLocked<'a, T> = MutexGuard<'a, T>;
+
 impl<T> TryLock<T> {
+    pub(crate) fn new(value: T) -> Self {
+        TryLock(Mutex::new(value))
+    }
+
     /// Nothing if another thread has it.
-    pub(crate) fn try_lock(&self) -> Option<MutexGuard<'_, T>> {
+    pub(crate) fn try_lock(&self) -> Option<TryLocked<'_, T>> {
         match self.0.try_lock() {
             Ok(guard) => Some(guard),
             Err(TryLockError::Poisoned(poisoned)) => Some(poisoned.into_inner()),

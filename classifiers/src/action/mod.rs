@@ -4,7 +4,7 @@ mod gact; // a verdict, possibly by chance
 mod mirred; // a copy, or the packet itself, to a port
 pub(crate) mod table; // actions by index: bound by filters, or standing alone
 
-use std::ops::ControlFlow;
+use std::ops::{ControlFlow, Deref};
 use std::sync::Arc;
 use std::sync::atomic::{
     AtomicBool, AtomicU32,
@@ -47,7 +47,15 @@ pub(crate) enum Outcome {
 /// The actions of a filter, in order. The filter is bound to each [AC-2].
 #[derive(Debug, Default)]
 pub(crate) struct Actions {
-    list: SmallVec<[Arc<Action>; 1]>,
+    list: List,
+}
+
+/// Two words: a vector that may grow has three.
+#[derive(Debug)]
+enum List {
+    /// What most filters have.
+    One([Arc<Action>; 1]),
+    Any(Box<[Arc<Action>]>),
 }
 
 /// One action: of one filter, or shared by several, or of its own.
@@ -133,6 +141,30 @@ impl Actions {
             return Outcome::Final(verdict); // as the hook maps it [DP-13]
         }
         Outcome::Final(Verdict::Pass)
+    }
+}
+
+impl Default for List {
+    fn default() -> Self {
+        List::Any(Box::default())
+    }
+}
+
+impl Deref for List {
+    type Target = [Arc<Action>];
+
+    #[inline]
+    fn deref(&self) -> &[Arc<Action>] {
+        match self {
+            List::One(list) => list,
+            List::Any(list) => list,
+        }
+    }
+}
+
+impl From<SmallVec<[Arc<Action>; 1]>> for Actions {
+    fn from(list: SmallVec<[Arc<Action>; 1]>) -> Self {
+        Actions { list: list.into_inner().map_or_else(|list| List::Any(list.into_boxed_slice()), List::One) }
     }
 }
 

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::{Relaxed, Release};
 
 use crossbeam_utils::CachePadded;
+use smallvec::SmallVec;
 
 use super::{Action, Actions, Params, Rare, goto, validate};
 use crate::block::Core;
@@ -53,8 +54,8 @@ impl Table {
             let pin = goto(&spec).map(|chain| core.pin(chain));
             Some(Action::new(plane, spec, wanted, pin))
         };
-        let mut made: Vec<Option<Arc<Action>>> = uses.iter().map(build).collect(); // what is not used goes after the lock
-        let mut list = Actions::default();
+        let mut made: SmallVec<[Option<Arc<Action>>; 1]> = uses.iter().map(build).collect(); // what is not used goes after the lock
+        let mut list: SmallVec<[Arc<Action>; 1]> = SmallVec::with_capacity(uses.len());
         let mut kinds = self.kinds.lock();
         for (wanted, made) in uses.iter().zip(&mut made) {
             let numbered = &mut kinds[wanted.kind as usize];
@@ -70,7 +71,7 @@ impl Table {
                 Ok(action) => {
                     action.refs.fetch_add(1, Relaxed);
                     action.binds.fetch_add(1, Relaxed);
-                    list.list.push(action);
+                    list.push(action);
                 }
                 Err(error) => {
                     let mut garbage = Vec::new();
@@ -81,14 +82,15 @@ impl Table {
                 }
             }
         }
-        Ok(list)
+        drop(kinds);
+        Ok(list.into())
     }
 
     /// The filter no longer holds its actions: those that nobody else holds leave the table [AC-3]. What they hold goes
     /// to the reaper.
     pub(crate) fn unbind(&self, actions: &Actions, garbage: &mut Vec<Garbage>) {
         if !actions.list.is_empty() {
-            release_all(&mut self.kinds.lock(), actions, true, garbage);
+            release_all(&mut self.kinds.lock(), &actions.list, true, garbage);
         }
     }
 
@@ -105,7 +107,7 @@ impl Table {
             }
             made.push((wanted, spec, Action::new(plane, spec, wanted, None)));
         }
-        let mut added = Actions::default();
+        let mut added = Vec::new();
         let mut infos = Vec::new();
         let mut garbage = Vec::new();
         let mut failure = None;
@@ -122,7 +124,7 @@ impl Table {
                     Ok(action) => {
                         action.refs.fetch_add(1, Relaxed);
                         infos.push(action.info());
-                        added.list.push(action);
+                        added.push(action);
                     }
                     Err(error) => failure = Some(error),
                 },
@@ -220,8 +222,8 @@ fn default_spec(wanted: &ActionUse) -> Option<ActionSpec> {
 }
 
 /// The list gives back what it holds, last first.
-fn release_all(kinds: &mut Kinds<'_>, actions: &Actions, bound: bool, garbage: &mut Vec<Garbage>) {
-    for action in actions.list.iter().rev() {
+fn release_all(kinds: &mut Kinds<'_>, list: &[Arc<Action>], bound: bool, garbage: &mut Vec<Garbage>) {
+    for action in list.iter().rev() {
         garbage.extend(kinds[action.kind as usize].release(action, bound));
     }
 }

@@ -3,7 +3,7 @@
 use std::hash::{BuildHasher, Hasher};
 use std::ops::ControlFlow;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::Ordering::Relaxed;
 
 use foldhash::quality::FixedState;
 use smallvec::{SmallVec, smallvec};
@@ -15,7 +15,8 @@ use crate::action::Outcome;
 use crate::classify::Walk;
 use crate::filter::Filter;
 use crate::flow_key::FlowKey;
-use crate::index::slot::{Eras, Slot};
+use crate::index::era::Eras;
+use crate::index::table::{Table, Writer};
 use crate::packet::Packet;
 use crate::port::Egress;
 use crate::reap::Garbage;
@@ -39,29 +40,14 @@ pub(crate) struct Group {
     members: Members,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 enum Members {
     /// Asked one by one: nothing is faster for a few.
     Few(SmallVec<[Arc<Filter>; 2]>),
-    /// By the hash of the masked key.
-    Many(Arc<Table>),
+    /// By the hash of the masked key. Updated in place, and so for as long as there is one.
+    Many(Table<Filter>),
     /// With port ranges: asked one by one in order of insertion [FL-6].
     Ranged(Tree<Ranged>),
-}
-
-/// A hash table that is updated in place: a reader sees each bucket as it was before or after an update [IM-2], [DV-12].
-/// Its number of buckets is a power of two and never changes; a group grows by another table.
-#[derive(Debug)]
-struct Table {
-    buckets: Box<[Slot<Bucket>]>,
-    /// Filters in it; under the proto's lock.
-    len: AtomicUsize,
-}
-
-/// Filters whose hashes agree in the low bits.
-#[derive(Debug)]
-pub(crate) struct Bucket {
-    filters: SmallVec<[Arc<Filter>; 2]>,
 }
 
 /// A member with port ranges.
@@ -85,11 +71,8 @@ impl Groups {
                 }
                 Members::Many(table) => {
                     let era = group.eras.enter();
-                    let mut filters =
-                        table.bucket(group.hash_of(key)).load(&era).map_or(&[][..], Bucket::filters).iter();
-                    if let Some(filter) =
-                        filters.find(|filter| filter.rule().matches(key) && filter.lives_at(cx.generation))
-                    {
+                    let alive = |filter: &Filter| filter.rule().matches(key) && filter.lives_at(cx.generation);
+                    if let Some(filter) = table.find(group.hash_of(key), &era, alive) {
                         return filter.apply(packet, cx);
                     }
                 }
@@ -125,24 +108,21 @@ impl Group {
     pub(super) fn is_empty(&self) -> bool {
         match &self.members {
             Members::Few(filters) => filters.is_empty(),
-            Members::Many(table) => table.len.load(Relaxed) == 0,
+            Members::Many(table) => table.write().len() == 0,
             Members::Ranged(tree) => tree.is_empty(),
         }
     }
 
     /// The members that match the same packets as `new` [FL-4].
     pub(super) fn rivals(&self, new: &Filter) -> Rivals {
-        let alike = |filter: &&Arc<Filter>| filter.rule().same_as(new.rule());
+        let alike = |filter: &Filter| filter.rule().same_as(new.rule());
         match &self.members {
-            Members::Few(filters) => filters.iter().filter(alike).cloned().collect(),
-            Members::Many(table) => {
-                let (era, bucket) = (self.eras.enter(), table.bucket(self.hash(new.rule())));
-                bucket.load(&era).map_or(&[][..], Bucket::filters).iter().filter(alike).cloned().collect()
-            }
+            Members::Few(filters) => filters.iter().filter(|filter| alike(filter)).cloned().collect(),
+            Members::Many(table) => table.write().matching(self.hash(new.rule()), alike).collect(),
             Members::Ranged(tree) => {
                 let mut rivals = Rivals::new();
                 let _ = tree.try_for_each(|Ranged(filters)| {
-                    rivals.extend(filters.iter().filter(alike).cloned());
+                    rivals.extend(filters.iter().filter(|filter| alike(filter)).cloned());
                     ControlFlow::<()>::Continue(())
                 });
                 rivals
@@ -165,21 +145,17 @@ impl Group {
                 Some(self.with(members))
             }
             Members::Many(table) => {
-                let (era, bucket) = (self.eras.enter(), table.bucket(self.hash(new.rule())));
-                let there = bucket.load(&era).map_or(&[][..], Bucket::filters);
-                let mut filters: SmallVec<[Arc<Filter>; 2]> = SmallVec::with_capacity(there.len() + 1);
-                filters.extend(there.iter().filter(|filter| !is_old(filter)).cloned());
-                let replaced = filters.len() < there.len();
-                filters.push(Arc::clone(new));
-                garbage.extend(bucket.swap(Some(Arc::new(Bucket { filters }))).map(Garbage::Bucket));
-                if replaced {
-                    return None;
-                }
-                table.len.fetch_add(1, Relaxed);
-                if let Some(old) = old {
-                    self.unlink(table, old, garbage); // its key is another one: after the new one is there [FO-6]
-                }
-                self.resized(table)
+                let (mut table, hash) = (table.write(), self.hash(new.rule()));
+                let gone = match old.map(|old| (old, self.hash(old.rule()))) {
+                    Some((old, place)) if place == hash => table.replace(old, Arc::clone(new), hash),
+                    old => {
+                        table.insert(Arc::clone(new), hash);
+                        old.and_then(|(old, place)| table.remove(old, place)) // after the new one is there [FO-6]
+                    }
+                };
+                garbage.extend(gone.map(Garbage::Member));
+                self.resize(&mut table, garbage);
+                None
             }
             Members::Ranged(tree) => {
                 let there = tree.get(order(new));
@@ -197,8 +173,10 @@ impl Group {
                 Some(self.with(Members::Few(others.cloned().collect())))
             }
             Members::Many(table) => {
-                self.unlink(table, filter, garbage);
-                self.resized(table)
+                let mut table = table.write();
+                garbage.extend(table.remove(filter, self.hash(filter.rule())).map(Garbage::Member));
+                self.resize(&mut table, garbage);
+                None
             }
             Members::Ranged(tree) => {
                 let others = tree.get(order(filter)).and_then(|Ranged(there)| there.without(filter));
@@ -215,46 +193,25 @@ impl Group {
         Group { mask: Arc::clone(&self.mask), seed: self.seed, eras: Arc::clone(&self.eras), members }
     }
 
-    fn unlink(&self, table: &Table, filter: &Filter, garbage: &mut Vec<Garbage>) {
-        let (era, bucket) = (self.eras.enter(), table.bucket(self.hash(filter.rule())));
-        let there = bucket.load(&era).map_or(&[][..], Bucket::filters);
-        let others: SmallVec<_> = there.iter().filter(|other| !std::ptr::eq(&***other, filter)).cloned().collect();
-        let rest = (!others.is_empty()).then(|| Arc::new(Bucket { filters: others }));
-        garbage.extend(bucket.swap(rest).map(Garbage::Bucket));
-        table.len.fetch_sub(1, Relaxed);
+    fn resize(&self, table: &mut Writer<'_, Filter>, garbage: &mut Vec<Garbage>) {
+        garbage.extend(table.resize(|filter| self.hash(filter.rule())).map(Garbage::Buckets));
     }
 
-    /// The group with another table, if this one is too small or much too large.
-    fn resized(&self, table: &Table) -> Option<Group> {
-        let (len, buckets) = (table.len.load(Relaxed), table.buckets.len());
-        if len <= buckets && len * 8 >= buckets {
-            return None;
-        }
-        let (era, mut filters) = (self.eras.enter(), Vec::with_capacity(len));
-        for bucket in &table.buckets {
-            filters.extend(bucket.load(&era).iter().flat_map(|bucket| &bucket.filters).cloned());
-        }
-        let members = if len <= FEW / 2 { Members::Few(filters.into()) } else { self.table(filters.into_iter()) };
-        Some(self.with(members))
-    }
-
-    fn table(&self, filters: impl ExactSizeIterator<Item = Arc<Filter>>) -> Members {
-        let len = filters.len();
-        let mut buckets: Box<[Slot<Bucket>]> = (0..(len + 1).next_power_of_two()).map(|_| Slot::new(None)).collect();
-        let mask = buckets.len() - 1;
+    fn table(&self, filters: impl Iterator<Item = Arc<Filter>>) -> Members {
+        let table = Table::new();
+        let mut writer = table.write();
         for filter in filters {
-            let slot = &mut buckets[place(self.hash(filter.rule()), mask)];
-            let mut there = slot.take().map_or_else(SmallVec::new, |bucket| bucket.filters.clone());
-            there.push(filter);
-            *slot = Slot::new(Some(Arc::new(Bucket { filters: there })));
+            let hash = self.hash(filter.rule());
+            writer.insert(filter, hash);
         }
-        Members::Many(Arc::new(Table { buckets, len: AtomicUsize::new(len) }))
+        drop(writer);
+        Members::Many(table)
     }
 
     /// Of the masked key of a rule.
     fn hash(&self, rule: &Rule) -> u64 {
         let mut hasher = FixedState::with_seed(self.seed).build_hasher();
-        self.mask.terms.iter().zip(&rule.words).for_each(|(term, word)| hasher.write_u64(word & term.mask));
+        self.mask.terms.iter().zip(rule.words.iter()).for_each(|(term, word)| hasher.write_u64(word & term.mask));
         hasher.finish()
     }
 
@@ -265,27 +222,6 @@ impl Group {
         self.mask.terms.iter().for_each(|term| hasher.write_u64(key.words()[term.word] & term.mask));
         hasher.finish()
     }
-}
-
-impl Bucket {
-    #[inline]
-    fn filters(&self) -> &[Arc<Filter>] {
-        &self.filters
-    }
-}
-
-impl Table {
-    #[inline]
-    fn bucket(&self, hash: u64) -> &Slot<Bucket> {
-        &self.buckets[place(hash, self.buckets.len() - 1)]
-    }
-}
-
-#[inline]
-fn place(hash: u64, mask: usize) -> usize {
-    #[expect(clippy::cast_possible_truncation, reason = "the low bits are wanted")]
-    let low = hash as usize;
-    low & mask
 }
 
 impl Keyed for Ranged {

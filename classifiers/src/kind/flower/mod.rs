@@ -13,7 +13,7 @@ use crate::error::RequestError;
 use crate::filter::Filter;
 use crate::flow_key::{self as fields, Field, FlowKey};
 use crate::handle::Handles;
-use crate::index::slot::Eras;
+use crate::index::era::Eras;
 use crate::live::{Class, Live, Token};
 use crate::plane::Plane;
 use crate::reap::Garbage;
@@ -42,9 +42,17 @@ pub(super) struct Flower {
 #[derive(Debug)]
 pub(crate) struct Rule {
     /// One for each term of the mask.
-    words: SmallVec<[u64; 5]>,
+    words: Words,
     mask: Arc<Mask>,
     ranges: Option<Box<Ranges>>,
+}
+
+/// Words of a key. Eight bytes less than a vector that may grow.
+#[derive(Debug)]
+enum Words {
+    /// What most filters have, and zeros behind it.
+    Few([u64; 5]),
+    Many(Box<[u64]>),
 }
 
 /// Port ranges of a filter.
@@ -156,17 +164,15 @@ impl Index for Flower {
 
     fn remove(&mut self, filter: &Filter, garbage: &mut Vec<Garbage>) -> bool {
         let Some(at) = self.group_of(&filter.rule().mask) else { return false };
-        match self.groups.list[at].remove(filter, garbage) {
-            None => false,
-            Some(group) if group.is_empty() => {
-                self.groups.list.remove(at); // [FL-5]
-                true
-            }
-            Some(group) => {
-                self.groups.list[at] = Arc::new(group);
-                true
-            }
+        let groups = &mut self.groups.list;
+        let another = groups[at].remove(filter, garbage);
+        let changed = another.is_some();
+        another.into_iter().for_each(|group| groups[at] = Arc::new(group));
+        let empty = groups[at].is_empty();
+        if empty {
+            groups.remove(at); // [FL-5]
         }
+        changed || empty
     }
 
     fn view(&self) -> View {
@@ -200,7 +206,7 @@ impl Rule {
     /// As it was asked for, with what the protocol implied.
     pub(crate) fn spec(&self) -> FlowerSpec {
         let mut value = FlowKey::EMPTY;
-        for (term, &word) in self.mask.terms.iter().zip(&self.words) {
+        for (term, &word) in self.mask.terms.iter().zip(self.words.iter()) {
             value.set_word(term.word, word);
         }
         let [src_port_range, dst_port_range] = self.ranges.as_ref().map_or([None; 2], |ranges| ranges.bounds);
@@ -210,7 +216,11 @@ impl Rule {
     /// Whether `key`, with this rule's mask, is this rule's key [FL-1].
     #[inline]
     fn matches(&self, key: &FlowKey) -> bool {
-        self.mask.terms.iter().zip(&self.words).all(|(term, word)| (key.words()[term.word] ^ word) & term.mask == 0)
+        self.mask
+            .terms
+            .iter()
+            .zip(self.words.iter())
+            .all(|(term, word)| (key.words()[term.word] ^ word) & term.mask == 0)
             && self.ranges.as_ref().is_none_or(|ranges| {
                 let [src, dst] = ranges.bounds;
                 within(src, key.get(fields::SRC_PORT)) && within(dst, key.get(fields::DST_PORT))
@@ -219,9 +229,31 @@ impl Rule {
 
     /// Whether both, of one group, match the same packets [FL-4].
     fn same_as(&self, other: &Rule) -> bool {
-        let mut words = self.mask.terms.iter().zip(self.words.iter().zip(&other.words));
+        let mut words = self.mask.terms.iter().zip(self.words.iter().zip(other.words.iter()));
         words.all(|(term, (a, b))| (a ^ b) & term.mask == 0)
             && self.ranges.as_ref().map(|ranges| ranges.bounds) == other.ranges.as_ref().map(|ranges| ranges.bounds)
+    }
+}
+
+impl Words {
+    #[inline]
+    fn iter(&self) -> std::slice::Iter<'_, u64> {
+        match self {
+            Words::Few(words) => words.iter(),
+            Words::Many(words) => words.iter(),
+        }
+    }
+}
+
+impl FromIterator<u64> for Words {
+    fn from_iter<I: IntoIterator<Item = u64>>(words: I) -> Self {
+        let words: SmallVec<[u64; 5]> = words.into_iter().collect();
+        if words.spilled() {
+            return Words::Many(words.into_boxed_slice());
+        }
+        let mut few = [0; 5];
+        few[..words.len()].copy_from_slice(&words);
+        Words::Few(few)
     }
 }
 
