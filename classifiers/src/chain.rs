@@ -3,6 +3,8 @@
 use std::fmt;
 use std::ops::ControlFlow;
 
+use smallvec::SmallVec;
+
 use crate::block::{Core, Template};
 use crate::error::{Refusal, RequestError};
 use crate::inject::Point;
@@ -181,7 +183,7 @@ impl Chain {
     pub(crate) fn follow(&self, cx: &Cx<'_>, proto: &Arc<Proto>, deleted: Deleted) {
         let gone = deleted.last && self.remove_if_empty(cx, proto);
         if deleted.publish && !gone {
-            self.refresh(proto);
+            self.refresh([proto]);
         }
     }
 
@@ -201,17 +203,22 @@ impl Chain {
         Ok(true)
     }
 
-    /// Publishes what the filters of `proto` are now, if it is listed and that has not been done yet.
-    pub(crate) fn refresh(&self, proto: &Arc<Proto>) {
+    /// Publishes what the filters of `protos` are now, of those that are listed and where that has not been done yet.
+    pub(crate) fn refresh<'p>(&self, protos: impl IntoIterator<Item = &'p Arc<Proto>>) {
         let mut guard = self.lock();
         let list = guard.load();
-        if let Some(&Entry { serial, .. }) = list.entry(proto)
-            && let Some((view, version)) = proto.kind().unpublished()
-        {
-            let entry = Entry { proto: Arc::clone(proto), view, serial };
-            guard.publish(ProtoList { entries: list.entries.with(entry) });
-            proto.kind().set_published(version);
+        let stale = protos.into_iter().filter_map(|proto| {
+            let serial = list.entry(proto)?.serial;
+            let (view, version) = proto.kind().unpublished()?;
+            Some((Entry { proto: Arc::clone(proto), view, serial }, version))
+        });
+        let stale: SmallVec<[(Entry, u64); 1]> = stale.collect();
+        if stale.is_empty() {
+            return;
         }
+        let entries = stale.iter().map(|(entry, _)| entry.clone());
+        guard.publish(ProtoList { entries: list.entries.with_all(entries) });
+        stale.iter().for_each(|(entry, version)| entry.proto.kind().set_published(*version));
     }
 }
 

@@ -171,6 +171,7 @@ impl Transaction {
         for pin in &prepared.chains {
             pin.chain().core().fulfil(pin.chain(), &self.ledger);
         }
+        publish(&prepared.filters);
         let generation = self.plane.generation().next();
         let stamp = |(proto, handle): &(Arc<Proto>, u32)| {
             let flip = proto.kind().staged()?.stamp(&self.ledger, *handle, generation)?;
@@ -215,6 +216,16 @@ impl Transaction {
                 proto.chain().follow(&cx, &proto, deleted);
             }
         }
+    }
+}
+
+/// Packets may find what is prepared from here on, in no generation yet.
+fn publish(filters: &[(Arc<Proto>, u32)]) {
+    let mut protos: Vec<&Arc<Proto>> = filters.iter().map(|(proto, _)| proto).collect();
+    protos.sort_by_key(|proto| (Arc::as_ptr(proto.chain()), proto.priority(), Arc::as_ptr(proto)));
+    protos.dedup_by_key(|proto| Arc::as_ptr(proto));
+    for of_chain in protos.chunk_by(|a, b| Arc::ptr_eq(a.chain(), b.chain())) {
+        of_chain[0].chain().refresh(of_chain.iter().copied());
     }
 }
 

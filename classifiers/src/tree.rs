@@ -19,12 +19,27 @@ pub(crate) struct Tree<V> {
     root: Node<V>,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 enum Node<V> {
     /// Empty only as a root.
     Chunk(Vec<V>),
     /// At least two branches, each with the lowest key in it.
     Inner(Vec<(u64, Arc<Node<V>>)>),
+}
+
+/// With room for one more: copies are made to be added to.
+impl<V: Clone> Clone for Node<V> {
+    fn clone(&self) -> Self {
+        fn copy<T: Clone>(list: &[T]) -> Vec<T> {
+            let mut copy = Vec::with_capacity(list.len() + 1);
+            copy.extend_from_slice(list);
+            copy
+        }
+        match self {
+            Node::Chunk(entries) => Node::Chunk(copy(entries)),
+            Node::Inner(branches) => Node::Inner(copy(branches)),
+        }
+    }
 }
 
 impl<V> Default for Tree<V> {
@@ -64,11 +79,17 @@ impl<V: Keyed> Tree<V> {
 
     /// A copy with `entry` in the place of its key.
     pub(crate) fn with(&self, entry: V) -> Tree<V> {
-        let (root, split) = self.root.with(entry);
-        let root = match split {
-            None => root,
-            Some(right) => Node::Inner(vec![root.into_branch(), right.into_branch()]),
-        };
+        self.with_all([entry])
+    }
+
+    /// A copy with each of `entries` in the place of its key. A node is copied once, however many of them are in it.
+    pub(crate) fn with_all(&self, entries: impl IntoIterator<Item = V>) -> Tree<V> {
+        let mut root = self.root.clone();
+        for entry in entries {
+            if let Some(right) = root.put(entry) {
+                root = Node::Inner(vec![root.into_branch(), right.into_branch()]);
+            }
+        }
         Tree { root }
     }
 
@@ -128,40 +149,36 @@ impl<V: Keyed> Node<V> {
         (self.lowest(), Arc::new(self))
     }
 
-    /// Both, if together they are too many for one.
-    fn split(mut self) -> (Node<V>, Option<Node<V>>) {
+    /// What is too much for one, if it is.
+    fn split(&mut self) -> Option<Node<V>> {
         if self.len() <= FANOUT {
-            return (self, None);
+            return None;
         }
-        let right = match &mut self {
+        Some(match self {
             Node::Chunk(entries) => Node::Chunk(entries.split_off(entries.len() / 2)),
             Node::Inner(branches) => Node::Inner(branches.split_off(branches.len() / 2)),
-        };
-        (self, Some(right))
+        })
     }
 
-    fn with(&self, entry: V) -> (Node<V>, Option<Node<V>>) {
+    /// Puts `entry` in the place of its key; nodes that another tree has too are copied first. What is then too much for this
+    /// node is returned.
+    fn put(&mut self, entry: V) -> Option<Node<V>> {
         match self {
-            Node::Chunk(entries) => {
-                let mut copy = Vec::with_capacity(entries.len() + 1);
-                copy.extend_from_slice(entries);
-                match entries.binary_search_by_key(&entry.key(), Keyed::key) {
-                    Ok(at) => copy[at] = entry,
-                    Err(at) => copy.insert(at, entry),
-                }
-                Node::Chunk(copy).split()
-            }
+            Node::Chunk(entries) => match entries.binary_search_by_key(&entry.key(), Keyed::key) {
+                Ok(at) => entries[at] = entry,
+                Err(at) => entries.insert(at, entry),
+            },
             Node::Inner(branches) => {
                 let at = branch_of(branches, entry.key());
-                let (left, right) = branches[at].1.with(entry);
-                let mut copy = branches.clone();
-                copy[at] = left.into_branch();
+                let (lowest, node) = &mut branches[at];
+                let right = Arc::make_mut(node).put(entry);
+                *lowest = node.lowest();
                 if let Some(right) = right {
-                    copy.insert(at + 1, right.into_branch());
+                    branches.insert(at + 1, right.into_branch());
                 }
-                Node::Inner(copy).split()
             }
         }
+        self.split()
     }
 
     /// Nothing if nothing is left.
@@ -211,7 +228,8 @@ fn branch_of<V>(branches: &[(u64, Arc<Node<V>>)], key: u64) -> usize {
 /// Joins a branch with the next one; evenly in two, if that is too much for one.
 fn merge<V: Keyed>(branches: &mut Vec<(u64, Arc<Node<V>>)>, at: usize) {
     let (_, right) = branches.remove(at + 1);
-    let (left, rest) = branches[at].1.joined(&right).split();
+    let mut left = branches[at].1.joined(&right);
+    let rest = left.split();
     branches[at] = left.into_branch();
     if let Some(rest) = rest {
         branches.insert(at + 1, rest.into_branch());
@@ -265,7 +283,11 @@ mod tests {
             let (mut tree, mut set) = (Tree::default(), BTreeSet::new());
             let mut kept = None;
             for (i, &(add, key)) in steps.iter().enumerate() {
-                if add || i % 5 == 0 {
+                if i % 7 == 0 {
+                    let keys = [key, key + 1, key / 2, key];
+                    tree = tree.with_all(keys);
+                    set.extend(keys);
+                } else if add || i % 5 == 0 {
                     tree = tree.with(key);
                     set.insert(key);
                 } else {

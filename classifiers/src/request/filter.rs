@@ -394,8 +394,9 @@ fn change(cx: &Cx<'_>, proto: &ProtoRef<'_>, spec: &FilterSpec, mode: Mode) -> R
     let kept = old.as_ref().map(|old| old.owner()).filter(|&owner| owner == Owner::Configuration);
     let change = Change { cx, proto, spec, mode, owner: kept.unwrap_or(cx.owner()), template };
     let changed = proto.kind().change(&change, old)?;
-    if changed.publish {
-        chain.refresh(proto.proto());
+    // What a transaction has prepared is published by its commit, unless something that may be published was taken back.
+    if changed.publish && (cx.by().is_none() || changed.old.is_some()) {
+        chain.refresh([proto.proto()]);
     }
     if let Some(old) = changed.old {
         cx.release(old);
