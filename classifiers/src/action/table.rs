@@ -49,22 +49,40 @@ impl Table {
         if uses.iter().any(|wanted| wanted.flags.skip_hw && !skip_hw) {
             return Err(OTHER_FLAGS);
         }
-        let build = |wanted: &ActionUse| {
-            let spec = wanted.spec.or_else(|| default_spec(wanted))?;
+        loop {
+            if let Some(bound) = self.try_bind(plane, core, uses, skip_hw) {
+                return bound;
+            }
+        }
+    }
+
+    /// Nothing if an action that was there, so that none was made, has gone meanwhile.
+    fn try_bind(
+        &self,
+        plane: &Plane,
+        core: &Arc<Core>,
+        uses: &[ActionUse],
+        skip_hw: bool,
+    ) -> Option<Result<Actions, RequestError>> {
+        let build = |(wanted, missing): (&ActionUse, bool)| {
+            let spec = wanted.spec.filter(|_| missing).or_else(|| default_spec(wanted).filter(|_| missing))?;
             let pin = goto(&spec).map(|chain| core.pin(chain));
             Some(Action::new(plane, spec, wanted, pin))
         };
-        let mut made: SmallVec<[Option<Arc<Action>>; 1]> = uses.iter().map(build).collect(); // what is not used goes after the lock
+        let missing = self.missing(uses);
+        // What is not used goes after the lock.
+        let mut made: SmallVec<[Option<Arc<Action>>; 1]> = uses.iter().zip(missing).map(build).collect();
         let mut list: SmallVec<[Arc<Action>; 1]> = SmallVec::with_capacity(uses.len());
         let mut kinds = self.kinds.lock();
         for (wanted, made) in uses.iter().zip(&mut made) {
             let numbered = &mut kinds[wanted.kind as usize];
             let added = match numbered.actions.get(wanted.index) {
-                Some(there) if there.stands_alone() && there.flags().skip_hw != skip_hw => Err(OTHER_FLAGS),
+                Some(there) if there.stands_alone() && there.flags().skip_hw != skip_hw => Err(Some(OTHER_FLAGS)),
                 Some(there) => Ok(Arc::clone(there)),
                 None => match made.take() {
-                    Some(action) => numbered.insert(action, wanted.index),
-                    None => Err(RequestError::Invalid("a new action needs its parameters")), // [AC-4]
+                    Some(action) => numbered.insert(action, wanted.index).map_err(Some),
+                    None if wanted.spec.or_else(|| default_spec(wanted)).is_some() => Err(None),
+                    None => Err(Some(RequestError::Invalid("a new action needs its parameters"))), // [AC-4]
                 },
             };
             match added {
@@ -78,12 +96,36 @@ impl Table {
                     release_all(&mut kinds, &list, true, &mut garbage);
                     drop(kinds);
                     plane.reaper().push(garbage);
-                    return Err(error);
+                    return error.map(Err);
                 }
             }
         }
         drop(kinds);
-        Ok(list.into())
+        Some(Ok(list.into()))
+    }
+
+    /// Which of them are to be made: those that get an index which nobody has, nor one before them in the list. The chain
+    /// of a goto is there for the sake of an action that is made, and no other.
+    fn missing(&self, uses: &[ActionUse]) -> SmallVec<[bool; 1]> {
+        if uses.iter().all(|wanted| wanted.index == 0) {
+            return uses.iter().map(|_| true).collect();
+        }
+        let mut kinds = self.kinds.lock();
+        let mut taken: SmallVec<[(ActionKind, u32); 4]> = SmallVec::new();
+        let missing = uses.iter().map(|wanted| {
+            let indexes = &mut kinds[wanted.kind as usize].indexes;
+            let index = match wanted.index {
+                0 => indexes.take_lowest(u32::MAX),
+                index => indexes.take(index).then_some(index),
+            };
+            taken.extend(index.map(|index| (wanted.kind, index)));
+            wanted.index == 0 || index.is_some()
+        });
+        let missing = missing.collect();
+        for (kind, index) in taken {
+            kinds[kind as usize].indexes.release(index);
+        }
+        missing
     }
 
     /// The filter no longer holds its actions: those that nobody else holds leave the table [AC-3]. What they hold goes

@@ -232,3 +232,21 @@ fn actions_of_an_attempt_that_failed_are_gone() {
     added.unwrap();
     assert_eq!(dump_actions(&plane, GACT, 0, 10).iter().map(|it| (it.index, it.refs)).collect::<Vec<_>>(), [(1, 1)]);
 }
+
+/// [AC-2], [WK-3]: an action whose index somebody has is not made, and asks for no chain: those of the others come in their order.
+#[test]
+fn only_an_action_that_is_made_asks_for_a_chain() {
+    let (_, block) = block();
+    add_filter(&block, &flower(0, 1, 1)).unwrap();
+    let goto = |index, chain| standing(Control::Goto(chain), index);
+    let there_before = [goto(1, 5), goto(0, 6), goto(0, 5)]; // the automatic ones are 2 and 3
+    let before_it_in_the_list = [goto(0, 7), goto(4, 8), goto(0, 9), goto(0, 8)];
+    for (port, actions) in [(2, &there_before[..]), (3, &before_it_in_the_list[..])] {
+        add_filter(&block, &using(actions, flower(0, 1, port))).unwrap();
+    }
+    for chain in 5..=9 {
+        add_filter(&block, &matchall(chain, 1)).unwrap();
+    }
+    let chains: Vec<_> = listing(&block).into_iter().map(|(chain, ..)| chain).collect();
+    assert_eq!(chains, [0, 0, 0, 6, 5, 7, 9, 8]);
+}
