@@ -2,7 +2,7 @@
 //! AF_XDP sockets, so frames are compared byte for byte, VLAN tags included. After each test the packet equation must
 //! hold on every port.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on ends")]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that cannot go on ends")]
 
 mod actions; // every verdict of section 20, mirror and redirect, on the wire
 mod faults; // carrier loss, deleted ports, restarts, kill -9, foreign programs
@@ -10,5 +10,6 @@ mod frames; // frames to send
 mod host; // the pass list, `forward_to = "host"`, trap
 mod kit; // Site, Gateway: what tests are made of
 mod live; // filters and bindings that come and go while packets do
-mod reload; // one file or the other, never a mixture; trials; mistakes; signals
+mod reload; // one file or the next, never a mixture; trials; mistakes; signals
+mod series; // files that packets tell apart
 mod traffic; // VLAN tags, IPv6, fragments, jumbo frames, queues, both ways
