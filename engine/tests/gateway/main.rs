@@ -4,6 +4,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that cannot go on ends")]
 
+mod access; // who may use the control socket
 mod actions; // every verdict of section 20, mirror and redirect, on the wire
 mod faults; // carrier loss, deleted ports, restarts, kill -9, foreign programs
 mod frames; // frames to send
