@@ -21,11 +21,13 @@ impl Source {
     /// A file with its text.
     pub(crate) fn file(name: String, text: String) -> Self {
         let lines = std::iter::once(0).chain(text.match_indices('\n').map(|(newline, _)| newline + 1)).collect();
-        Source { name, text: Some((text, lines)) }
+        Source { text: Some((text, lines)), ..Source::named(name) }
     }
 
     /// A source without lines.
     pub(crate) fn named(name: String) -> Self {
+        // A mistake is told on one line, whatever its source is called.
+        let name = if name.contains(char::is_control) { name.escape_debug().to_string() } else { name };
         Source { name, text: None }
     }
 
@@ -52,5 +54,6 @@ mod tests {
         assert_eq!(source.show("ä = 1\nbü = ".len()), "f:2:6");
         assert_eq!(source.show("ä = 1\nbü = 2\n".len()), "f:3:1");
         assert_eq!(Source::named("TIDEGATE_X".into()).show(3), "TIDEGATE_X");
+        assert_eq!(Source::named("TIDEGATE_X\nY".into()).show(3), "TIDEGATE_X\\nY");
     }
 }
