@@ -116,6 +116,11 @@ impl Gate {
         let _ = self.xsks.delete(&queue.to_ne_bytes());
     }
 
+    /// Takes their sockets from all queues.
+    pub fn clear_sockets(&self) {
+        (0..self.xsks.max_entries()).for_each(|queue| self.clear_socket(queue));
+    }
+
     /// Interface the gate is attached to.
     pub fn ifindex(&self) -> u32 {
         self.ifindex
@@ -151,9 +156,7 @@ impl Gate {
 
 impl Drop for Gate {
     fn drop(&mut self) {
-        for queue in 0..self.xsks.max_entries() {
-            self.clear_socket(queue);
-        }
+        self.clear_sockets();
     }
 }
 

@@ -19,7 +19,7 @@ const SETTINGS_MAP: &str = ".rodata.gate";
 pub enum Detached {
     /// Nothing was attached.
     Nothing,
-    /// A dead run's program was detached.
+    /// A program that nobody uses was detached.
     Program {
         /// Kernel id it had.
         id: u32,
@@ -28,11 +28,12 @@ pub enum Detached {
     },
 }
 
-/// Detaches the program that a dead run left on the interface, as `on_exit = "drop"` asks for.
+/// Detaches the program that a dead run left on the interface, or a living one that gave the port up, as
+/// `on_exit = "drop"` asks for.
 ///
 /// # Errors
-/// [`GateError::Running`], [`GateError::Foreign`] and [`GateError::Hidden`]: what is attached is not a dead run's as
-/// far as can be seen, and stays.
+/// [`GateError::Running`], [`GateError::Foreign`] and [`GateError::Hidden`]: what is attached is in use as far as can be
+/// seen, and stays.
 pub fn detach_stale(ifindex: u32) -> Result<Detached, GateError> {
     match Occupant::stale(ifindex)? {
         None => Ok(Detached::Nothing),
@@ -43,7 +44,7 @@ pub fn detach_stale(ifindex: u32) -> Result<Detached, GateError> {
     }
 }
 
-/// A program of a dead run that is still attached.
+/// A program that is still attached although nobody uses it: a dead run's, or that of a port which a living one gave up.
 pub(crate) struct Occupant {
     ifindex: i32,
     pub(crate) id: u32,
@@ -52,7 +53,7 @@ pub(crate) struct Occupant {
 }
 
 impl Occupant {
-    /// The dead run's program on the interface, `None` if there is no program at all.
+    /// The program that was left on the interface, `None` if there is no program at all.
     ///
     /// # Errors
     /// [`GateError::Running`], [`GateError::Foreign`], [`GateError::Hidden`]: the interface is taken.
@@ -71,7 +72,7 @@ impl Occupant {
             return Err(foreign(info.name.to_string_lossy().into_owned()));
         }
         let owner = owner(&info.map_ids).ok_or_else(|| foreign(PROGRAM_NAME.into()))?;
-        if owner.is_alive() {
+        if owner.is_alive() && owner.holds(&info.map_ids) {
             return Err(GateError::Running { interface, pid: owner.pid });
         }
         Ok(Some(Occupant { ifindex, id, mode, program }))
@@ -81,7 +82,7 @@ impl Occupant {
     pub(crate) fn detach(&self) -> Result<(), GateError> {
         Xdp::new(self.program.as_fd())
             .detach(self.ifindex, self.mode.flags())
-            .map_err(|source| GateError::Kernel { what: "detach the program of a dead run", source })
+            .map_err(|source| GateError::Kernel { what: "detach a program that nobody uses", source })
     }
 }
 

@@ -37,6 +37,14 @@ impl Owner {
             Err(_) => i32::try_from(self.pid).is_ok_and(|pid| kill(Pid::from_raw(pid), None) != Err(Errno::ESRCH)),
         }
     }
+
+    /// Whether the process has one of these maps open, as whoever uses a gate has. Yes, if it cannot be seen.
+    pub(crate) fn holds(self, map_ids: &[u32]) -> bool {
+        let Ok(descriptors) = fs::read_dir(format!("/proc/{}/fdinfo", self.pid)) else { return true };
+        let map = |info: String| info.lines().find_map(|line| line.strip_prefix("map_id:")?.trim().parse().ok());
+        let mut maps = descriptors.flatten().filter_map(|entry| map(fs::read_to_string(entry.path()).ok()?));
+        maps.any(|id: u32| map_ids.contains(&id))
+    }
 }
 
 /// Fields 3 and 22 of `/proc/PID/stat`. Field 2, the program's name, may hold spaces and brackets.

@@ -228,6 +228,22 @@ fn a_run_that_lives_is_not_disturbed() {
 }
 
 #[test]
+fn what_a_living_run_gave_up_is_replaced_or_detached() {
+    in_namespace(|| {
+        let _peer = Peer::new();
+        let gate = Gate::attach(&xp0(OnExit::Drop)).unwrap();
+        assert!(matches!(detach_stale(index("xp0")), Err(GateError::Running { .. })), "it is in use");
+        gate.detach();
+        assert!(attached().is_some(), "it stays, and drops");
+        let again = Gate::attach(&xp0(OnExit::Drop)).unwrap();
+        assert_eq!(attached(), Some((AttachMode::Native, again.program_id())));
+        again.detach();
+        assert!(matches!(detach_stale(index("xp0")), Ok(Detached::Program { .. })));
+        assert_eq!(attached(), None);
+    });
+}
+
+#[test]
 fn a_foreign_program_is_refused_by_name_and_stays() {
     in_namespace(|| {
         testbed::veth();
