@@ -79,7 +79,7 @@ impl Bare {
 
 fn run(namespace: &Path, config: &Config, ready: Sender<()>, stop: &AtomicBool) -> Result<Account> {
     setns(File::open(namespace)?, CloneFlags::CLONE_NEWNET)?;
-    let ports = || (0..).map(PortId).zip(&config.ports);
+    let ports = || config.ports.iter().map(|port| (port.id, port));
     let workers = &config.workers;
     let mut hooks = Vec::new();
     let mut queues = Vec::new();
@@ -88,8 +88,8 @@ fn run(namespace: &Path, config: &Config, ready: Sender<()>, stop: &AtomicBool) 
         let hook = Hook::attach(port, &Netdev::query(&port.interface)?, workers.chunk_size, false)?;
         queues.push(QueueOptions { port: id, interface: &port.interface, queue: 0, zero_copy: hook.zero_copy() });
         hooks.push(hook);
-        if let ForwardTo::Port(index) = port.forward_to {
-            routes.push((id, PortId(u16::try_from(index)?)));
+        if let ForwardTo::Port(to) = port.forward_to {
+            routes.push((id, to));
         }
     }
     let options = RingsOptions {
@@ -98,7 +98,7 @@ fn run(namespace: &Path, config: &Config, ready: Sender<()>, stop: &AtomicBool) 
         huge_pages: workers.huge_pages,
         ring_size: workers.ring_size,
     };
-    let mut rings = XskRings::new(&options, &queues)?;
+    let (mut rings, _sockets) = XskRings::new(&options, &queues)?;
     for (hook, (id, _)) in hooks.iter().zip(ports()) {
         hook.set_socket(0, rings.queue(id).context("no queue")?.fd())?;
     }

@@ -53,7 +53,9 @@ impl Gateway {
             cpu::pin(core)?;
             let file = config.control.socket.with_file_name(FILE);
             let mut engine = Engine::start(config)?;
-            engine.take_orders(Box::new(move || tidegate_config::load_with(&file, std::iter::empty())))?;
+            engine.take_orders(Box::new(move |running| {
+                tidegate_config::load_beside(&file, std::iter::empty(), running)
+            }))?;
             ready.send(Arc::clone(engine.plane()))?;
             while !flag.load(Ordering::Acquire) {
                 engine.tick();

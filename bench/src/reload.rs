@@ -19,7 +19,7 @@ use tidegate_engine::lab::Lab;
 use tidegate_engine::memory::{Layout, MemoryRings};
 use tidegate_engine::port::{ForwardTo, LinkState, PortState};
 use tidegate_engine::quiesce::Bursts;
-use tidegate_engine::rules::Rules;
+use tidegate_engine::rules::{NoCabling, Rules};
 use tidegate_engine::worker::{Shared, Worker};
 
 use crate::forward::packet;
@@ -193,7 +193,7 @@ fn case(folder: &Path, shape: Shape, filters: u32, percent: u32, target_ms: Opti
     let (mut applied, mut cpu) = (Vec::new(), Vec::new());
     for round in 0..2 * rounds {
         let before = processors()?;
-        applied.push(rules.reload(if round % 2 == 0 { &second } else { &first }, &|_, _| ())?);
+        applied.push(rules.reload(if round % 2 == 0 { &second } else { &first }, &NoCabling)?);
         cpu.push(processors()? - before);
         plane.reaper().drain();
     }
@@ -277,7 +277,7 @@ fn beside(core: u16, reloading: bool, rules: &Rules, configs: [&Config; 2], stop
     let mut reloads = 0;
     while !stop.load(Ordering::Relaxed) {
         if reloading {
-            rules.reload(configs[usize::from(reloads % 2 == 1)], &|_, _| ())?;
+            rules.reload(configs[usize::from(reloads % 2 == 1)], &NoCabling)?;
             reloads += 1;
         }
         let next = Instant::now() + PAUSE;
@@ -287,7 +287,7 @@ fn beside(core: u16, reloading: bool, rules: &Rules, configs: [&Config; 2], stop
     }
     // The next turn begins as this one did.
     if reloads % 2 == 1 {
-        rules.reload(configs[1], &|_, _| ())?;
+        rules.reload(configs[1], &NoCabling)?;
     }
     Ok(reloads)
 }

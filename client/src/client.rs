@@ -110,8 +110,13 @@ impl Client {
         let mut status = self.brief_status()?;
         for block in self.blocks()? {
             for record in self.filters(json!({ "on": block.on.to_value() })) {
-                if let Record::Filter(filter) = record? {
-                    status.filters.push(FilterStatus::from_listed(filter).map_err(io::Error::from)?);
+                match record {
+                    Ok(Record::Filter(filter)) => {
+                        status.filters.push(FilterStatus::from_listed(filter).map_err(io::Error::from)?);
+                    }
+                    Ok(Record::Proto(_)) => {}
+                    Err(gone) if gone.errno() == Some("ENODEV") => break, // it went with its port
+                    Err(error) => return Err(error),
                 }
             }
         }

@@ -279,6 +279,12 @@ pub struct ReloadReport {
     pub removed: usize,
     /// Filters that stayed, with their handles and counters.
     pub unchanged: usize,
+    /// Ports that came, by name.
+    #[serde(default)]
+    pub ports_added: Vec<String>,
+    /// Ports that went, by name.
+    #[serde(default)]
+    pub ports_removed: Vec<String>,
     /// Time to read the file, in ms.
     pub parse_ms: f64,
     /// Time to find the difference and to prepare it, in ms.

@@ -268,7 +268,7 @@ fn show_control(control: Control) -> String {
     }
 }
 
-/// A port's index as an id. There are at most 65,534 ports: `resolve` sees to it.
+/// A port's number as an id. It was one: [`PortNumbers`](crate::PortNumbers).
 #[expect(clippy::cast_possible_truncation, reason = "checked where ports are numbered")]
 pub(crate) fn port_id(index: u32) -> PortId {
     PortId(index as u16)

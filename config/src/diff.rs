@@ -8,7 +8,7 @@
 mod listed; // listings of a gateway, as they come over the control socket
 mod pairing; // which running filter is which wanted one
 mod placing; // priorities for filters whose file gives none
-mod settings; // what is not filters, and needs a restart
+mod settings; // what is not filters: ports, and what needs a restart
 mod show; // changes as text and as JSON
 
 use std::collections::BTreeSet;
@@ -18,7 +18,7 @@ use tidegate_classifiers::request::{ActionInfo, ActionUse, ChainInfo, FilterInfo
 use crate::Block;
 pub use listed::{listed_chain, listed_filter};
 use pairing::Partner;
-pub use settings::{needs_restart, settings};
+pub use settings::{needs_restart, ports, settings};
 
 /// What has to happen in a block.
 #[derive(Clone, Debug, Default, PartialEq)]

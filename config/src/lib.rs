@@ -16,6 +16,7 @@ mod fw; // match = { mark = 1 }
 pub mod json; // requests as JSON, in the words of the file
 mod names; // names of ports, blocks and chains
 mod place; // where in which file a value stands
+mod ports; // PortNumbers: ports by number, while others come and go
 mod raw; // what the files and variables say, layered by figment
 mod resolve; // raw to checked: names bound, handles unique, goto targets known
 pub mod show; // specifications back to words: what listings print
@@ -30,6 +31,8 @@ use std::path::{Path, PathBuf};
 use error::Problems;
 pub use error::{ConfigError, ConfigErrors};
 pub use names::{Names, Scope};
+pub use ports::{PORTS_MAX, PortNumbers};
+use tidegate_classifiers::port::PortId;
 use tidegate_classifiers::request::FilterSpec;
 
 /// A checked configuration: every name bound, every number in range.
@@ -39,7 +42,7 @@ pub struct Config {
     pub workers: Workers,
     /// The control socket.
     pub control: Control,
-    /// Ports in the order of the file; a [`tidegate_classifiers::port::PortId`] is an index into it.
+    /// Ports in the order of the file.
     pub ports: Vec<Port>,
     /// Blocks: those the file names, and a private one for each port that has filters of its own.
     pub blocks: Vec<Block>,
@@ -58,7 +61,7 @@ pub struct Workers {
     pub burst: u16,
     /// Entries of each ring, a power of two from 64 to 32768. Default 2048.
     pub ring_size: u32,
-    /// Frames in a worker's UMEM. `None`: enough for the rings of every port.
+    /// Frames in a worker's UMEM. `None`: enough for the rings of every port, and of two that come later.
     pub frames: Option<u32>,
     /// Bytes of a frame's chunk, 2048 or 4096. Default 2048.
     pub chunk_size: u32,
@@ -89,6 +92,8 @@ pub struct Control {
 /// `[port.NAME]`
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Port {
+    /// The number that stands for it in filters.
+    pub id: PortId,
     /// The name that filters and `forward_to` use.
     pub name: String,
     /// Network interface. Default: the port's name.
@@ -108,8 +113,8 @@ pub struct Port {
 /// `forward_to = ...`
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ForwardTo {
-    /// Out of this port: index into [`Config::ports`].
-    Port(usize),
+    /// Out of this port.
+    Port(PortId),
     /// Up into the kernel's stack, as if received on this interface.
     Host,
 }
@@ -211,8 +216,7 @@ pub struct Chain {
 /// # Errors
 /// All mistakes found, in the order of the files and their lines.
 pub fn load(path: &Path) -> Result<Config, ConfigErrors> {
-    let text = |text: OsString| text.to_string_lossy().into_owned();
-    load_with(path, std::env::vars_os().map(|(name, value)| (text(name), text(value))))
+    load_with(path, environment())
 }
 
 /// Like [`load`], with these variables instead of the environment's.
@@ -220,8 +224,26 @@ pub fn load(path: &Path) -> Result<Config, ConfigErrors> {
 /// # Errors
 /// All mistakes found, in the order of the files and their lines, then of the variables and their names.
 pub fn load_with(path: &Path, vars: impl Iterator<Item = (String, String)>) -> Result<Config, ConfigErrors> {
+    load_beside(path, vars, &PortNumbers::default())
+}
+
+/// Like [`load_with`], for a gateway whose ports have these numbers.
+///
+/// # Errors
+/// As [`load_with`].
+pub fn load_beside(
+    path: &Path,
+    vars: impl Iterator<Item = (String, String)>,
+    running: &PortNumbers,
+) -> Result<Config, ConfigErrors> {
     let mut problems = Problems::default();
     let root = raw::read(path, vars, &mut problems);
-    let config = resolve::resolve(root, &mut problems);
+    let config = resolve::resolve(root, running, &mut problems);
     problems.finish(config)
+}
+
+/// The environment's variables.
+pub fn environment() -> impl Iterator<Item = (String, String)> {
+    let text = |text: OsString| text.to_string_lossy().into_owned();
+    std::env::vars_os().map(move |(name, value)| (text(name), text(value)))
 }

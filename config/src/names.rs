@@ -34,6 +34,13 @@ impl Names {
         self.names.insert(number, name.to_owned());
     }
 
+    /// `name` stands for nothing any more.
+    pub fn remove(&mut self, name: &str) {
+        if let Some(number) = self.numbers.remove(name) {
+            self.names.remove(&number);
+        }
+    }
+
     /// The name of `number`, if it has one.
     pub fn name(&self, number: u32) -> Option<&str> {
         self.names.get(&number).map(String::as_str)

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 
 use tidegate_classifiers::request::CHAIN_MAX;
 
+use crate::actions::port_id;
 use crate::block::Draft;
 use crate::error::{Problems, Wrong};
 use crate::filter::{self, FileNames};
@@ -13,19 +14,18 @@ use crate::names::{self, Names};
 use crate::place::Place;
 use crate::table::{Node, Table, Value};
 use crate::words::{self, choice, quote};
-use crate::{Config, Control, ForwardTo, Idle, Mode, Neighbours, OnExit, PassList, Port, Workers};
-
-/// Port ids have 16 bits, and flow keys hold them plus one.
-const PORTS_MAX: usize = 65_534;
+use crate::{
+    Config, Control, ForwardTo, Idle, Mode, Neighbours, OnExit, PORTS_MAX, PassList, Port, PortNumbers, Workers,
+};
 
 /// What the files mean. Only good for use if no problem was found: wrong values are replaced by others meanwhile, so that
 /// the rest can be checked.
-pub(crate) fn resolve(mut root: Table, problems: &mut Problems) -> Config {
+pub(crate) fn resolve(mut root: Table, running: &PortNumbers, problems: &mut Problems) -> Config {
     let workers = workers(root.table("workers", "[workers]", problems), problems);
     let control = control(root.table("control", "[control]", problems), problems);
     let tables = port_tables(&mut root, problems);
     let blocks = blocks(&mut root, &tables, problems);
-    let port_names = numbered("port", tables.iter().map(|port| port.name.as_str()));
+    let port_names = numbered(&tables, running.clone(), problems);
     let ports: Vec<_> = tables.into_iter().map(|port| read_port(port, &port_names, &blocks, problems)).collect();
     check_interfaces(&ports, problems);
     let filters = root.take("filter");
@@ -54,12 +54,20 @@ fn elements(node: Node, problems: &mut Problems) -> Vec<Node> {
     }
 }
 
-fn numbered<'a>(what: &'static str, names: impl Iterator<Item = &'a str>) -> Names {
-    let mut numbers = Names::new(what);
-    for (number, name) in (0..).zip(names) {
-        numbers.insert(name, number);
+/// The ports' numbers. They differ from those of running ports that the file no longer has: both have filters for a while.
+fn numbered(ports: &[PortTable], mut numbers: PortNumbers, problems: &mut Problems) -> Names {
+    let mut names = Names::new("port");
+    for port in ports {
+        match numbers.assign(&port.name) {
+            Some(number) => names.insert(&port.name, number.0.into()),
+            None => {
+                let wrong = Wrong::new(format!("more than {PORTS_MAX} ports, with those that run"));
+                problems.push(port.table.place, wrong.hint("where some come and others go, do it in two steps"));
+                break;
+            }
+        }
     }
-    numbers
+    names
 }
 
 fn workers(mut table: Table, problems: &mut Problems) -> Workers {
@@ -133,9 +141,6 @@ fn port_tables(root: &mut Table, problems: &mut Problems) -> Vec<PortTable> {
     if nodes.is_empty() {
         problems.push(root.place, Wrong::missing("there is no port").hint("a gateway needs one: [port.wan]"));
     }
-    if let Some((_, node)) = nodes.get(PORTS_MAX) {
-        problems.push(node.key, Wrong::new(format!("more than {PORTS_MAX} ports")));
-    }
     let tables = nodes.into_iter().map(|(name, node)| {
         problems.accept(node.key, check_port_name(&name));
         let mut table = Table::from_node(format!("[port.{}]", words::shown(&name)), node, problems);
@@ -168,7 +173,7 @@ fn read_port(port: PortTable, ports: &Names, blocks: &Blocks, problems: &mut Pro
         let found = node.text().and_then(|to| match to {
             "host" => Ok(ForwardTo::Host),
             _ if to == name => Err(Wrong::new("a port cannot forward to itself").hint("another port, or \"host\"")),
-            _ => ports.find(to).map(|index| ForwardTo::Port(index as usize)),
+            _ => ports.find(to).map(|number| ForwardTo::Port(port_id(number))),
         });
         problems.accept(node.place, found.map_err(|wrong| wrong.of("forward_to")))
     });
@@ -190,6 +195,7 @@ fn read_port(port: PortTable, ports: &Names, blocks: &Blocks, problems: &mut Pro
         Some((block, place)) => problems.accept(*place, blocks.names.find(block).map_err(|wrong| wrong.of("block"))),
     };
     let port = Port {
+        id: port_id(ports.number(&name).unwrap_or_default()), // none is a problem that was told
         name,
         interface,
         forward_to,

@@ -237,9 +237,10 @@ fn settings_are_taken_as_they_are_written() {
     assert_eq!((config.control.socket, config.control.group.as_str()), (PathBuf::from("/tmp/x.sock"), "adm"));
 
     let wan = Port {
+        id: PortId(0),
         name: "wan".into(),
         interface: "eth1".into(),
-        forward_to: ForwardTo::Port(2),
+        forward_to: ForwardTo::Port(PortId(2)),
         mode: Mode::ZeroCopy,
         on_exit: OnExit::Drop,
         host: PassList {
@@ -252,6 +253,7 @@ fn settings_are_taken_as_they_are_written() {
         block: Some(0),
     };
     let eth7 = Port {
+        id: PortId(1),
         name: "eth7".into(),
         interface: "eth7".into(),
         forward_to: ForwardTo::Host,
@@ -261,9 +263,10 @@ fn settings_are_taken_as_they_are_written() {
         block: None,
     };
     let lan = Port {
+        id: PortId(2),
         name: "lan".into(),
         interface: "lan".into(),
-        forward_to: ForwardTo::Port(0),
+        forward_to: ForwardTo::Port(PortId(0)),
         mode: Mode::Native,
         on_exit: OnExit::Pass,
         host: PassList { arp: Neighbours::Own, nd: Neighbours::Own, ..PassList::default() },
@@ -347,8 +350,11 @@ fn every_file_that_loads_is_accepted_by_the_control_plane() {
 fn the_demo_has_what_the_demo_needs() {
     let config = load("examples/demo.toml");
     let ports: Vec<_> = config.ports.iter().map(|port| (port.interface.as_str(), port.forward_to)).collect();
-    let expected =
-        [("gw-client", ForwardTo::Port(1)), ("gw-server", ForwardTo::Port(0)), ("gw-mirror", ForwardTo::Host)];
+    let expected = [
+        ("gw-client", ForwardTo::Port(PortId(1))),
+        ("gw-server", ForwardTo::Port(PortId(0))),
+        ("gw-mirror", ForwardTo::Host),
+    ];
     assert_eq!(ports, expected);
     assert_eq!(named(&config, "no-telnet").iter().map(|filter| filter.protocol).collect::<Vec<_>>(), [IP, IPV6]);
     assert_eq!(named(&config, "count-web")[0].kind, KindSpec::Matchall);

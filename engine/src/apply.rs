@@ -85,7 +85,7 @@ pub fn changes(target: Target<'_>) -> Changes {
 }
 
 /// The filters of a block, listed a page at a time: a large one is never in memory twice.
-fn filters(block: &Arc<Block>) -> impl Iterator<Item = FilterInfo> {
+pub(crate) fn filters(block: &Arc<Block>) -> impl Iterator<Item = FilterInfo> {
     let mut cursor = Cursor::default();
     let page = move || {
         let page = request::dump_page(block, &DumpFilter::default(), &mut cursor, PAGE).unwrap_or_default();

@@ -25,16 +25,22 @@ impl Counters {
         Counters { slots: (0..workers * ports).map(|_| CachePadded::default()).collect(), ports }
     }
 
-    /// Adds what `worker` counted, one [`Totals`] a port, and sets it back to zero. Only `worker` itself may call it,
-    /// once per burst.
+    /// Adds what `worker` counted at `port`, and sets it back to zero. Only `worker` itself may call it, once per burst.
     ///
     /// # Panics
-    /// If there is no such worker.
-    pub fn publish(&self, worker: WorkerId, tally: &mut [Totals]) {
-        for (slot, tally) in self.worker_slots(worker).iter().zip(tally) {
-            for (counter, count) in slot.each().zip(tally.each_mut()) {
-                counter.store(counter.load(Relaxed) + std::mem::take(count), Relaxed);
-            }
+    /// If there is no such worker or port.
+    #[inline]
+    pub fn publish(&self, worker: WorkerId, port: PortId, tally: &mut Totals) {
+        let slot = &self.worker_slots(worker)[usize::from(port.0)];
+        for (counter, count) in slot.each().zip(tally.each_mut()) {
+            counter.store(counter.load(Relaxed) + std::mem::take(count), Relaxed);
+        }
+    }
+
+    /// The number of a port that is gone counts for another one from now on. No worker may count there.
+    pub fn reset(&self, port: PortId) {
+        for slot in self.slots.chunks(self.ports.max(1)).filter_map(|worker| worker.get(usize::from(port.0))) {
+            slot.each().for_each(|counter| counter.store(0, Relaxed));
         }
     }
 
@@ -78,6 +84,7 @@ fn sum<'a>(slots: impl IntoIterator<Item = &'a CachePadded<PortCounters<AtomicU6
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::engine::port_id;
 
     /// Each counter another number, so that a mixed-up pair shows.
     fn distinct(base: u64) -> Totals {
@@ -91,11 +98,11 @@ mod tests {
     #[test]
     fn publishing_adds_every_counter_and_clears_the_tally() {
         let counters = Counters::new(1, 1);
-        let mut tally = [distinct(1)];
-        counters.publish(WorkerId(0), &mut tally);
-        assert_eq!(tally, [Totals::default()]);
+        let mut tally = distinct(1);
+        counters.publish(WorkerId(0), PortId(0), &mut tally);
+        assert_eq!(tally, Totals::default());
         assert_eq!(counters.port(PortId(0)), distinct(1));
-        counters.publish(WorkerId(0), &mut [distinct(1)]);
+        counters.publish(WorkerId(0), PortId(0), &mut distinct(1));
         let doubled: Vec<u64> = distinct(1).each().map(|count| 2 * count).collect();
         assert_eq!(counters.port(PortId(0)).each().copied().collect::<Vec<_>>(), doubled);
     }
@@ -104,11 +111,15 @@ mod tests {
     fn a_port_sums_over_workers_a_queue_stands_alone() {
         let counters = Counters::new(2, 3);
         let received = |packets| Totals { rx_packets: packets, ..Totals::default() };
-        counters.publish(WorkerId(0), &mut [received(1), received(2), received(4)]);
-        counters.publish(WorkerId(1), &mut [received(8), received(16), received(32)]);
+        for (port, packets) in [1, 2, 4].into_iter().enumerate() {
+            counters.publish(WorkerId(0), port_id(port), &mut received(packets));
+            counters.publish(WorkerId(1), port_id(port), &mut received(8 * packets));
+        }
         assert_eq!([0, 1, 2].map(|port| counters.port(PortId(port)).rx_packets), [9, 18, 36]);
         assert_eq!(counters.queue(WorkerId(1), PortId(1)).rx_packets, 16);
         assert_eq!(counters.port(PortId(3)), Totals::default(), "no such port");
+        counters.reset(PortId(1));
+        assert_eq!([0, 1, 2].map(|port| counters.port(PortId(port)).rx_packets), [9, 0, 36]);
     }
 
     #[test]

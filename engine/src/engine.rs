@@ -8,25 +8,26 @@ use std::time::{Duration, Instant};
 
 use tidegate_classifiers::plane::Plane;
 use tidegate_classifiers::port::{PortId, WorkerId};
-use tidegate_config::{self as config, Config, ForwardTo, Mode};
-use tidegate_xdp_prog::AttachMode;
+use tidegate_config::{self as config, Config};
 use tracing::{error, info, warn};
 
 use crate::control::{Gateway, Limits, Server, Service};
 use crate::cpu;
 use crate::error::EngineError;
-use crate::port::{self, LinkState, PortState};
+use crate::handover::handover;
 use crate::quiesce::Bursts;
 use crate::reload::{Coordinator, Desk, Load};
-use crate::report::RateMeter;
 use crate::rings::Rings;
-use crate::rules::Rules;
+use crate::rules::{Cabling, Rules};
+use crate::site::{self, Crew, OpenPort, Site, Stage};
 use crate::worker::{Shared, Worker, WorkerReport};
 use crate::xdp::Hook;
-use crate::xsk::netdev::Netdev;
 use crate::xsk::{QueueOptions, RingsOptions, Waker, XskRings};
 
-/// Least time between two attempts to start workers again or to hook ports again.
+/// Ports that can come while the gateway runs, where the file does not say how many frames there are.
+const SPARE_PORTS: u32 = 2;
+
+/// Least time between two attempts to start workers again or to open ports again.
 const RETRY: Duration = Duration::from_secs(1);
 
 /// A running gateway. Call [`Engine::tick`] some 20 times a second, and [`Engine::stop`] at the end.
@@ -35,36 +36,35 @@ pub struct Engine {
     /// By worker; none while it is down.
     threads: Vec<Option<WorkerThread>>,
     retry_at: Instant,
-    /// A port came back, and is to be hooked again.
-    rebuild: bool,
+    /// A port came back, and is to be opened again.
+    reopen: bool,
     coordinator: Option<Coordinator>,
     _server: Option<Server>,
 }
 
-/// What the control socket's threads see of the engine.
+/// What the control socket's threads and the coordinator see of the engine.
 pub(crate) struct Inner {
-    /// Without blocks.
+    /// Without ports and blocks.
     pub(crate) config: Config,
     pub(crate) shared: Arc<Shared>,
     pub(crate) rules: Arc<Rules>,
     pub(crate) desk: Arc<Desk>,
     pub(crate) started: Instant,
-    /// By port; none while the interface is gone.
-    pub(crate) hooks: Mutex<Vec<Option<Hook>>>,
+    /// Locked before `workers`.
+    pub(crate) site: Site,
     /// By worker.
     pub(crate) workers: Mutex<Vec<WorkerInfo>>,
-    pub(crate) rates: Mutex<RateMeter>,
 }
 
 /// What is known of a worker from outside.
-#[derive(Clone, Debug, Default)]
+#[derive(Debug, Default)]
 pub(crate) struct WorkerInfo {
     pub(crate) running: bool,
     pub(crate) restarts: u64,
     pub(crate) frames: u64,
     pub(crate) restart_wanted: bool,
-    /// Its queues: port, and whether bound zero-copy.
-    pub(crate) queues: Vec<(PortId, bool)>,
+    /// While it runs.
+    pub(crate) crew: Option<Crew>,
 }
 
 struct WorkerThread {
@@ -79,39 +79,36 @@ impl Engine {
     /// # Errors
     /// The first thing that failed; nothing stays behind.
     pub fn start(mut config: Config) -> Result<Engine, EngineError> {
-        let netdevs = config.ports.iter().map(query).collect::<Result<Vec<_>, _>>()?;
-        let workers = count_workers(&config, &netdevs);
+        let workers = count_workers(&config)?;
         let bursts = Bursts::new(workers);
         let plane = Plane::new(workers.into(), bursts.clone());
         let rules = Arc::new(Rules::new(&config, &plane)?);
+        let serving = |port: config::Port| {
+            let block = rules.of_port(port.id);
+            OpenPort::new(port, block, Stage::Serving)
+        };
+        let ports: Vec<OpenPort> = std::mem::take(&mut config.ports).into_iter().map(serving).collect();
         config.blocks = Vec::new(); // they run: the plane has them
-        let ports = (0..).map(PortId).zip(&config.ports).map(|(id, port)| {
-            let forward_to = match port.forward_to {
-                ForwardTo::Port(index) => port::ForwardTo::Port(port_id(index)),
-                ForwardTo::Host => port::ForwardTo::Host,
-            };
-            PortState::new(&port.name, forward_to, rules.of_port(id))
-        });
-        let shared = Arc::new(Shared::new(bursts, plane, ports.collect()));
+        let shared = Shared::new(bursts, plane, Vec::new());
+        shared.set_ports(ports.iter().map(|port| (port.id(), Arc::clone(&port.state))).collect());
         let inner = Arc::new(Inner {
-            shared,
+            shared: Arc::new(shared),
             desk: Arc::new(Desk::new(Arc::clone(&rules))),
             rules,
             started: Instant::now(),
-            hooks: Mutex::new(config.ports.iter().map(|_| None).collect()),
-            workers: Mutex::new(vec![WorkerInfo::default(); workers.into()]),
-            rates: Mutex::new(RateMeter::new(config.ports.len())),
+            site: Site::new(ports),
+            workers: Mutex::new((0..workers).map(|_| WorkerInfo::default()).collect()),
             config,
         });
         let threads = (0..workers).map(|_| None).collect();
         let mut engine =
-            Engine { inner, threads, retry_at: Instant::now(), rebuild: false, coordinator: None, _server: None };
+            Engine { inner, threads, retry_at: Instant::now(), reopen: false, coordinator: None, _server: None };
         engine.open()?;
         Ok(engine)
     }
 
     fn open(&mut self) -> Result<(), EngineError> {
-        self.inner.hook_ports()?;
+        self.inner.site.ports().iter_mut().try_for_each(|port| self.inner.hook(port))?;
         self.inner.watch_links(); // the first packet must not find its target down
         for worker in 0..self.threads.len() {
             self.threads[worker] = Some(self.inner.start_worker(worker)?);
@@ -138,26 +135,24 @@ impl Engine {
     /// # Errors
     /// If there can be no further thread.
     pub fn take_orders(&mut self, load: Load) -> Result<Arc<Desk>, EngineError> {
-        let (desk, shared) = (&self.inner.desk, Arc::clone(&self.inner.shared));
-        let attach = move |port, block| {
-            let before = shared.ports.get(port).and_then(|port| port.set_block(block));
-            before.into_iter().for_each(|before| shared.plane.reaper().defer(before)); // workers may still hold it
-        };
-        self.coordinator = Some(Coordinator::start(desk, load, Box::new(attach)).map_err(EngineError::Thread)?);
+        let desk = &self.inner.desk;
+        let cabling = Arc::clone(&self.inner) as Arc<dyn Cabling>;
+        self.coordinator = Some(Coordinator::start(desk, load, cabling).map_err(EngineError::Thread)?);
         Ok(Arc::clone(desk))
     }
 
     /// Looks after links, workers and rates.
     pub fn tick(&mut self) {
-        self.rebuild |= self.inner.watch_links();
+        self.reopen |= self.inner.watch_links();
         self.inner.update_rates();
         self.inner.shared.plane.reaper().poll();
         if Instant::now() < self.retry_at {
             return;
         }
-        let rebuilt = self.rebuild && self.hook_again();
-        let due: Vec<usize> = (0..self.threads.len()).filter(|&worker| rebuilt || self.wants_start(worker)).collect();
-        if self.rebuild || !due.is_empty() {
+        let reopened = std::mem::take(&mut self.reopen);
+        self.reopen = reopened && self.inner.open_again();
+        let due: Vec<usize> = (0..self.threads.len()).filter(|&worker| self.wants_start(worker)).collect();
+        if reopened || !due.is_empty() {
             self.retry_at = Instant::now() + RETRY;
         }
         for worker in due {
@@ -165,16 +160,6 @@ impl Engine {
                 error!("{e}; trying again");
             }
         }
-    }
-
-    /// Hooks ports that came back. While one of them cannot be hooked the others go on as they are.
-    fn hook_again(&mut self) -> bool {
-        if let Err(e) = self.inner.hook_ports() {
-            error!("{e}; trying again");
-            return false;
-        }
-        self.rebuild = false;
-        true
     }
 
     fn wants_start(&self, worker: usize) -> bool {
@@ -194,22 +179,9 @@ impl Engine {
     /// Stops: no more packets, frames counted, gates off, socket gone. `false` if a frame was lost, or a packet is not
     /// accounted for.
     pub fn stop(mut self) -> bool {
-        let mut clean = self.close();
-        for (id, port) in self.inner.shared.ports.iter() {
-            let totals = self.inner.shared.counters.port(id);
-            info!(
-                port = port.name(),
-                received = totals.rx_packets,
-                forwarded = totals.forwarded_packets,
-                passed = totals.passed,
-                consumed = totals.consumed,
-                dropped = totals.dropped_packets(),
-                "port stopped"
-            );
-            if totals.balance() != 0 {
-                error!(port = port.name(), missing = totals.balance(), "packets are not accounted for");
-                clean = false;
-            }
+        let mut clean = self.close() && self.inner.site.accounts();
+        for port in self.inner.site.ports().iter() {
+            clean &= self.inner.account(port);
         }
         clean
     }
@@ -218,7 +190,7 @@ impl Engine {
     /// `false` if frames were lost.
     fn close(&mut self) -> bool {
         self.coordinator = None;
-        lock(&self.inner.hooks).iter_mut().filter_map(Option::take).for_each(Hook::detach);
+        self.inner.site.ports().iter_mut().filter_map(|port| port.hook.take()).for_each(Hook::detach);
         let lost = (0..self.threads.len()).filter(|&worker| !self.end(worker)).count();
         lost == 0
     }
@@ -229,7 +201,9 @@ impl Engine {
         lock(&self.inner.workers)[worker].running = false;
         running.stop.store(true, Ordering::Release);
         running.waker.wake();
-        match running.thread.join() {
+        let ended = running.thread.join();
+        lock(&self.inner.workers)[worker].crew = None;
+        match ended {
             Ok(WorkerReport { leaked: 0, .. }) => true,
             Ok(WorkerReport { leaked, census, .. }) => {
                 error!(worker, leaked, ?census, "frames were lost");
@@ -250,81 +224,35 @@ impl Drop for Engine {
 }
 
 impl Inner {
-    /// Hooks every port that is not hooked and whose interface exists.
-    fn hook_ports(&self) -> Result<(), EngineError> {
-        let mut hooks = lock(&self.hooks);
-        for (index, port) in self.config.ports.iter().enumerate() {
-            if hooks[index].is_some() {
-                continue;
-            }
-            let Ok(netdev) = Netdev::query(&port.interface) else { continue };
-            check_queues(port, &netdev, lock(&self.workers).len())?;
-            let to_host = self.rules.to_host(index);
-            let hook = Hook::attach(port, &netdev, self.config.workers.chunk_size, to_host)
-                .map_err(|source| EngineError::Hook { port: port.name.clone(), source })?;
-            if port.mode == Mode::Auto && hook.mode() == AttachMode::Generic {
-                warn!(port = port.name, driver = netdev.driver, "the driver has no native XDP: generic mode, slow");
-            }
-            info!(port = port.name, interface = port.interface, mode = ?hook.mode(), "gate attached");
-            hooks[index] = Some(hook);
-            // Not gone any more, or new workers would give its queue up; and not up before they have one.
-            if let Some(state) = self.shared.ports.get(port_id(index)) {
-                state.set_link(LinkState::Down);
-            }
-        }
-        Ok(())
-    }
-
+    /// Starts a worker with the queues of all ports that are hooked.
     fn start_worker(self: &Arc<Self>, worker: usize) -> Result<WorkerThread, EngineError> {
         let number = port_id(worker).0;
         let rings_error = |source| EngineError::Rings { worker: number, source };
         let workers = &self.config.workers;
-        let hooks = lock(&self.hooks);
-        let hooked: Vec<(PortId, &config::Port, &Hook)> = self
-            .config
-            .ports
-            .iter()
-            .zip(hooks.iter())
-            .enumerate()
-            .filter_map(|(index, (port, hook))| Some((port_id(index), port, hook.as_ref()?)))
-            .collect();
-        let queues: Vec<QueueOptions> = hooked
-            .iter()
-            .map(|&(id, port, hook)| QueueOptions {
-                port: id,
-                interface: &port.interface,
-                queue: u32::from(number),
-                zero_copy: hook.zero_copy(),
-            })
-            .collect();
-        let wanted = u32::try_from(queues.len()).unwrap_or(u32::MAX);
-        let frames = workers.frames.unwrap_or_else(|| XskRings::frames(wanted, workers.ring_size));
+        let ports = self.site.ports();
+        let queues: Vec<QueueOptions<'_>> = ports.iter().filter_map(|port| port.queue(number)).collect();
+        let wanted = u32::try_from(ports.len()).unwrap_or(u32::MAX) + SPARE_PORTS;
         let options = RingsOptions {
             chunk_size: workers.chunk_size,
-            frames,
+            frames: workers.frames.unwrap_or_else(|| XskRings::frames(wanted, workers.ring_size)),
             huge_pages: workers.huge_pages,
             ring_size: workers.ring_size,
         };
-        let mut rings = XskRings::new(&options, &queues).map_err(rings_error)?;
+        let (mut rings, sockets) = XskRings::new(&options, &queues).map_err(rings_error)?;
         if let Some(refusal) = rings.refusal() {
             info!(worker, "no zero-copy, copying: {refusal}");
         }
-        let mut bound = Vec::new();
-        for (id, port, hook) in hooked {
-            let tap = hook
-                .tap_queue()
-                .map_err(|source| EngineError::Hook { port: port.name.clone(), source: source.into() })?;
-            if let Some(tap) = tap {
-                rings.set_tap(id, tap);
+        for port in ports.iter() {
+            let Some(queue) = rings.queue_mut(port.id()) else { continue };
+            port.set_tap(queue)?;
+            info!(worker, port = port.config.name, queue = number, zero_copy = queue.zero_copy(), "socket bound");
+            if port.stage == Stage::Serving {
+                port.start(number, &sockets)?;
             }
-            let Some(queue) = rings.queue(id) else { continue };
-            hook.set_socket(u32::from(number), queue.fd())
-                .map_err(|source| EngineError::Map { worker: number, source })?;
-            info!(worker, port = port.name, queue = number, zero_copy = queue.zero_copy(), "socket bound");
-            bound.push((id, queue.zero_copy()));
         }
         let stop = Arc::new(AtomicBool::new(false));
         let waker = rings.waker();
+        let (handover, orders) = handover();
         let core = workers.cores.get(worker).copied();
         let (flag, inner) = (Arc::clone(&stop), Arc::clone(self));
         let frames = rings.census().total as u64;
@@ -335,47 +263,17 @@ impl Inner {
                     warn!(worker, core, "cannot pin: {e}");
                 }
                 let workers = &inner.config.workers;
-                Worker::new(WorkerId(number), rings, Arc::clone(&inner.shared), workers.burst, workers.idle).run(&flag)
+                Worker::new(WorkerId(number), rings, Arc::clone(&inner.shared), workers.burst, workers.idle)
+                    .taking(orders)
+                    .run(&flag)
             })
             .map_err(EngineError::Thread)?;
         let info = &mut lock(&self.workers)[worker];
         info.running = true;
         info.restart_wanted = false;
-        info.queues = bound;
         info.frames = frames;
+        info.crew = Some(Crew { sockets, handover, waker: waker.clone() });
         Ok(WorkerThread { stop, waker, thread })
-    }
-
-    /// What the names of the configuration stand for.
-    /// Tells workers what became of links. `true` if an interface came back that has to be hooked again.
-    fn watch_links(&self) -> bool {
-        let mut hooks = lock(&self.hooks);
-        let mut came_back = false;
-        for ((id, state), (port, hook)) in self.shared.ports.iter().zip(self.config.ports.iter().zip(hooks.iter_mut()))
-        {
-            let netdev = Netdev::query(&port.interface).ok();
-            let link = match (&netdev, &hook) {
-                (Some(netdev), Some(hook)) if netdev.ifindex == hook.ifindex() => {
-                    state.set_mtu(netdev.mtu);
-                    match (netdev.up, netdev.carrier) {
-                        (false, _) => LinkState::Down,
-                        (true, false) => LinkState::NoCarrier,
-                        (true, true) => LinkState::Up,
-                    }
-                }
-                (found, _) => {
-                    // The hook went with its interface; another one of the same name needs a new hook, and new sockets.
-                    *hook = None;
-                    came_back |= found.is_some();
-                    LinkState::Gone
-                }
-            };
-            if link != state.link() {
-                info!(port = port.name, id = id.0, from = state.link().name(), to = link.name(), "link");
-                state.set_link(link);
-            }
-        }
-        came_back
     }
 }
 
@@ -384,27 +282,13 @@ pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn query(port: &config::Port) -> Result<Netdev, EngineError> {
-    Netdev::query(&port.interface).map_err(|source| EngineError::Interface {
-        port: port.name.clone(),
-        interface: port.interface.clone(),
-        source,
-    })
-}
-
 /// As many workers as the file says, or else as the port with the most queues has.
-fn count_workers(config: &Config, netdevs: &[Netdev]) -> u16 {
-    let most = netdevs.iter().map(|netdev| netdev.rx_queues).max().unwrap_or(1);
-    config.workers.count.unwrap_or_else(|| u16::try_from(most).unwrap_or(u16::MAX))
-}
-
-/// A worker owns one queue of each port, and sends only by its own: each port needs as many queues as there are workers.
-fn check_queues(port: &config::Port, netdev: &Netdev, workers: usize) -> Result<(), EngineError> {
-    let (rx, tx) = (netdev.rx_queues, netdev.tx_queues);
-    if rx as usize == workers && tx as usize >= workers {
-        return Ok(());
+fn count_workers(config: &Config) -> Result<u16, EngineError> {
+    let mut most = 1;
+    for port in &config.ports {
+        most = most.max(site::query(port)?.rx_queues);
     }
-    Err(EngineError::Queues { port: port.name.clone(), interface: port.interface.clone(), rx, tx, workers })
+    Ok(config.workers.count.unwrap_or_else(|| u16::try_from(most).unwrap_or(u16::MAX)))
 }
 
 /// Tables of ports and workers are far below 65,536 entries; a number beyond that names nothing.

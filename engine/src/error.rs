@@ -45,6 +45,16 @@ pub enum EngineError {
         /// What went wrong.
         source: HookError,
     },
+    /// A port's socket, beside those that run.
+    #[error("port {port}: worker {worker}: {source}")]
+    Port {
+        /// Name of the port.
+        port: String,
+        /// Number of the worker.
+        worker: u16,
+        /// What went wrong.
+        source: XskError,
+    },
     /// Sockets and packet memory.
     #[error("worker {worker}: {source}")]
     Rings {

@@ -142,6 +142,9 @@ impl<'a, R: Rings> InHand<'a, R> {
 
     /// Counts as consumed here, and as received there.
     fn reenter(mut self, port: PortId) {
+        if self.ports.get(port).is_none() {
+            return self.drop_packet(DropReason::RedirectDown);
+        }
         match self.again.push(Reentry { frame: self.frame, port, count: self.reentered + 1 }) {
             Ok(()) => self.tally[usize::from(self.port.0)].consumed += 1,
             Err(frame) => {
@@ -167,6 +170,9 @@ impl<'a, R: Rings> InHand<'a, R> {
 
     /// Whether a copy waits to be received by `port`.
     fn reenter_copy(&mut self, port: PortId) -> bool {
+        if self.ports.get(port).is_none() {
+            return false;
+        }
         let Some(copy) = self.rings.copy(&self.frame) else { return false };
         let pushed = self.again.push(Reentry { frame: copy, port, count: self.reentered + 1 });
         pushed.map_err(|copy| self.rings.release(copy)).is_ok()
@@ -397,7 +403,13 @@ mod tests {
             assert_eq!(world.dropped(DropReason::RedirectDown), round as u64 + 1);
         }
         world.settle(Verdict::Redirect(UNKNOWN));
-        assert_eq!(world.dropped(DropReason::RedirectDown), 4);
+        world.settle(Verdict::RedirectInto(UNKNOWN));
+        assert_eq!(world.dropped(DropReason::RedirectDown), 5);
+        world.packet(FRAME, |mut in_hand| {
+            assert!(!in_hand.mirror_into(UNKNOWN));
+            in_hand.settle(Verdict::Consume);
+        });
+        assert!(world.again.pop().is_none());
         assert!(world.rings.sent(WAN).is_empty());
     }
 

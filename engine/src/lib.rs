@@ -11,6 +11,7 @@ pub mod demo; // `tidegate demo`
 pub mod engine; // Engine: starts and stops ports, workers, control socket
 pub mod error; // EngineError
 pub mod forward; // applies a Verdict to the packet in hand
+pub mod handover; // Handover: queues that come to a worker and leave it while it runs
 pub mod idle; // what a worker does when no packet waits
 pub mod lab; // Lab: namespaces and veth pairs for demo, tests and bench
 pub mod log; // logs, to the journal or stderr
@@ -22,6 +23,7 @@ pub mod reload; // Coordinator: the file's filters become those that run; Desk: 
 mod report; // the engine's account of itself
 pub mod rings; // Rings: what a worker runs on
 pub mod rules; // Rules: the configuration's blocks, bound to ports
+mod site; // Site: the ports of the running gateway, opened and closed beside each other
 pub mod table; // the status as tables for people
 pub mod worker; // Worker: run_burst() is the hot path
 pub mod xdp; // Hook: a port's gate, and its way to the host

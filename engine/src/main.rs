@@ -14,7 +14,7 @@ use mimalloc::MiMalloc;
 use signal_hook::iterator::Signals;
 use tidegate_client::wire::Record;
 use tidegate_client::{Client, ClientError};
-use tidegate_config::{Config, ConfigErrors, export};
+use tidegate_config::{Config, ConfigErrors, PortNumbers, export};
 use tidegate_engine::engine::Engine;
 use tidegate_engine::preview::Preview;
 use tidegate_engine::{demo, log, table, xdp};
@@ -69,7 +69,8 @@ enum Command {
         #[arg(default_value = DEFAULT_CONFIG, env = "TIDEGATE_CONFIG")]
         file: PathBuf,
     },
-    /// Has the gateway read its file, and makes its filters those that run, all at one instant. SIGHUP does the same.
+    /// Has the gateway read its file, and makes its filters those that run, all at one instant; ports come and go with them. SIGHUP
+    /// does the same.
     Reload {
         /// Take it back after so long, such as 30s or 5m, unless `tidegate confirm` comes before.
         #[arg(long, value_name = "TIME", value_parser = time)]
@@ -210,12 +211,12 @@ fn main() -> ExitCode {
 fn run(file: &Path, socket: Option<PathBuf>, log_format: log::Format) -> ExitCode {
     let file = file.to_owned();
     let path = file.clone();
-    let load = move || {
-        let mut config = tidegate_config::load(&path)?;
+    let load = move |running: &PortNumbers| {
+        let mut config = tidegate_config::load_beside(&path, tidegate_config::environment(), running)?;
         config.control.socket = socket.clone().unwrap_or(config.control.socket);
         Ok(config)
     };
-    let config = match load() {
+    let config = match load(&PortNumbers::default()) {
         Ok(config) => config,
         Err(errors) => return mistaken(&errors),
     };
@@ -315,7 +316,8 @@ fn check(file: &Path) -> ExitCode {
     match load(file) {
         Ok(config) => {
             let filters: usize = config.blocks.iter().map(|block| block.filters.len()).sum();
-            println!("{}: ok: {} ports, {} filters", file.display(), config.ports.len(), filters);
+            let ports: Vec<&str> = config.ports.iter().map(|port| port.name.as_str()).collect();
+            println!("{}: ok: {} ports ({}), {} filters", file.display(), ports.len(), ports.join(", "), filters);
             ExitCode::SUCCESS
         }
         Err(code) => code,

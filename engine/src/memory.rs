@@ -43,12 +43,15 @@ pub struct MemoryRings {
     layout: Layout,
     memory: Box<[u8]>,
     free: Vec<MemoryFrame>,
-    queues: Box<[Option<Queue>]>,
+    queues: Box<[Option<MemoryQueue>]>,
+    /// What removed queues held, by port.
+    removed: Vec<(PortId, Vec<MemoryFrame>)>,
     host: PacketLog,
 }
 
+/// The rings of one port.
 #[derive(Debug, Default)]
-struct Queue {
+pub struct MemoryQueue {
     fill: VecDeque<MemoryFrame>,
     rx: VecDeque<MemoryFrame>,
     tx: VecDeque<MemoryFrame>,
@@ -69,7 +72,7 @@ impl MemoryRings {
     /// Rings whose fill rings are full, as far as frames go round.
     pub fn new(layout: Layout) -> Self {
         let size = |entries: u32| entries as usize;
-        let queue = || Queue {
+        let queue = || MemoryQueue {
             fill: VecDeque::with_capacity(size(layout.fill_ring)),
             rx: VecDeque::with_capacity(size(layout.fill_ring)),
             tx: VecDeque::with_capacity(size(layout.tx_ring)),
@@ -82,6 +85,7 @@ impl MemoryRings {
             memory: vec![0; size(layout.frames) * size(layout.chunk_size)].into(),
             free: (0..layout.frames).map(|index| MemoryFrame { index, len: 0 }).collect(),
             queues: (0..layout.ports).map(|_| Some(queue())).collect(),
+            removed: Vec::new(),
             host: PacketLog::default(),
         };
         rings.flush();
@@ -144,6 +148,7 @@ impl MemoryRings {
 
 impl Rings for MemoryRings {
     type Frame = MemoryFrame;
+    type Queue = MemoryQueue;
 
     #[inline]
     fn receive(&mut self, port: PortId, limit: usize, burst: &mut Burst<MemoryFrame>) {
@@ -204,10 +209,27 @@ impl Rings for MemoryRings {
         }
     }
 
-    fn close(&mut self, port: PortId) {
-        if let Some(queue) = self.queues.get_mut(usize::from(port.0)).and_then(Option::take) {
-            let Queue { fill, rx, tx, completion, .. } = queue;
-            self.free.extend(fill.into_iter().chain(rx).chain(tx).chain(completion));
+    fn insert(&mut self, port: PortId, queue: MemoryQueue) {
+        self.queues[usize::from(port.0)] = Some(queue);
+    }
+
+    fn is_idle(&mut self, port: PortId) -> bool {
+        let queue = self.queues.get(usize::from(port.0)).and_then(Option::as_ref);
+        queue.is_none_or(|queue| queue.rx.is_empty() && queue.tx.is_empty() && queue.completion.is_empty())
+    }
+
+    fn remove(&mut self, port: PortId) -> Option<MemoryQueue> {
+        let mut queue = self.queues.get_mut(usize::from(port.0))?.take()?;
+        let MemoryQueue { fill, rx, tx, completion, .. } = &mut queue;
+        let frames = fill.drain(..).chain(rx.drain(..)).chain(tx.drain(..)).chain(completion.drain(..));
+        self.removed.push((port, frames.collect()));
+        queue.visible = 0;
+        Some(queue)
+    }
+
+    fn reclaim(&mut self, port: PortId) {
+        for (_, frames) in self.removed.extract_if(.., |(removed, _)| *removed == port) {
+            self.free.extend(frames);
         }
     }
 
@@ -216,18 +238,19 @@ impl Rings for MemoryRings {
     }
 
     fn census(&self) -> Census {
-        let count = |places: fn(&Queue) -> usize| self.queues.iter().flatten().map(places).sum();
+        let removed: usize = self.removed.iter().map(|(_, frames)| frames.len()).sum();
+        let count = |places: fn(&MemoryQueue) -> usize| self.queues.iter().flatten().map(places).sum();
         Census {
             total: self.layout.frames as usize,
             free: self.free.len(),
-            receiving: count(|queue| queue.fill.len() + queue.rx.len()),
+            receiving: count(|queue| queue.fill.len() + queue.rx.len()) + removed,
             sending: count(|queue| queue.tx.len() + queue.completion.len()),
         }
     }
 
     /// Nobody injects while the worker waits, so it sleeps for the whole time.
     fn wait(&mut self, timeout_ms: u16) {
-        let busy = |queue: &Queue| !queue.rx.is_empty() || !queue.tx.is_empty() || !queue.completion.is_empty();
+        let busy = |queue: &MemoryQueue| !queue.rx.is_empty() || !queue.tx.is_empty() || !queue.completion.is_empty();
         if !self.queues.iter().flatten().any(busy) {
             std::thread::sleep(Duration::from_millis(timeout_ms.into()));
         }
@@ -348,18 +371,23 @@ mod tests {
     }
 
     #[test]
-    fn a_closed_queue_gives_every_frame_back() {
+    fn a_removed_queue_gives_every_frame_back_when_it_is_closed() {
         let mut rings = rings(16, 4, 4);
         (0..3).for_each(|_| assert!(rings.inject(LAN, b"x")));
         for frame in receive(&mut rings, LAN, 2) {
             rings.send(LAN, frame).unwrap();
         }
-        rings.close(LAN);
+        assert!(!rings.is_idle(LAN));
+        let queue = rings.remove(LAN).unwrap();
+        assert_eq!(rings.census(), Census { total: 16, free: 8, receiving: 8, sending: 0 });
+        assert!(rings.remove(LAN).is_none() && rings.is_idle(LAN));
+        rings.reclaim(LAN);
         assert_eq!(rings.census(), Census { total: 16, free: 12, receiving: 4, sending: 0 });
         assert!(!rings.inject(LAN, b"x"));
         assert_eq!(rings.kernel_counters(LAN), None);
-        rings.close(LAN);
-        assert_eq!(rings.census().free, 12, "closing again changes nothing");
+        rings.insert(LAN, queue);
+        rings.flush();
+        assert!(rings.inject(LAN, b"x"));
     }
 
     #[test]

@@ -1,51 +1,79 @@
 //! The table of ports: what every worker must know of a port, read without locks.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicU32, Ordering::Relaxed};
 
 use arc_swap::{ArcSwapOption, Guard};
 use tidegate_classifiers::block::Block;
 use tidegate_classifiers::port::PortId;
+use tidegate_config::PORTS_MAX;
 
 /// Ethernet header and two VLAN tags: what a frame may have on top of the MTU, in bytes.
 const L2_OVERHEAD: u32 = 14 + 8;
 
-/// Every port of the engine; a [`PortId`] is a place in it. Shared by the engine and all workers.
-#[derive(Debug)]
-pub struct Ports(Box<[PortState]>);
+/// The ports at one moment; a [`PortId`] is a place in it. Shared by the engine and all workers, and replaced whole when a port
+/// comes or goes.
+#[derive(Clone, Debug)]
+pub struct Ports {
+    by_id: Box<[Option<Arc<PortState>>]>,
+    /// Those that are there.
+    listed: Box<[(PortId, Arc<PortState>)]>,
+}
 
 impl Ports {
-    /// The table of `ports`, the first one with id 0. Ids end at 65,535; ports beyond that cannot be addressed.
+    /// The table of `ports`, the first one with id 0, [`PORTS_MAX`] at most.
     pub fn new(ports: Vec<PortState>) -> Self {
-        Ports(ports.into())
+        (0..PORTS_MAX).map(PortId).zip(ports.into_iter().map(Arc::new)).collect()
+    }
+
+    /// The same and another one.
+    pub fn with(&self, port: PortId, state: Arc<PortState>) -> Self {
+        self.without(port).listed.into_iter().chain([(port, state)]).collect()
+    }
+
+    /// The same but for one.
+    pub fn without(&self, port: PortId) -> Self {
+        self.listed.iter().filter(|(id, _)| *id != port).cloned().collect()
     }
 
     /// Number of ports.
     pub fn len(&self) -> usize {
-        self.0.len()
+        self.listed.len()
     }
 
     /// Whether there is no port.
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.listed.is_empty()
     }
 
     /// The state of `port`, if the table has it.
     #[inline]
-    pub fn get(&self, port: PortId) -> Option<&PortState> {
-        self.0.get(usize::from(port.0))
+    pub fn get(&self, port: PortId) -> Option<&Arc<PortState>> {
+        self.by_id.get(usize::from(port.0))?.as_ref()
     }
 
     /// The state of `port`, if frames can be sent to it now.
     #[inline]
-    pub fn ready(&self, port: PortId) -> Option<&PortState> {
+    pub fn ready(&self, port: PortId) -> Option<&Arc<PortState>> {
         self.get(port).filter(|state| state.link() == LinkState::Up)
     }
 
     /// Every port, in the order of ids.
     #[inline]
-    pub fn iter(&self) -> impl Iterator<Item = (PortId, &PortState)> + Clone {
-        (0..=u16::MAX).map(PortId).zip(&self.0)
+    pub fn iter(&self) -> impl Iterator<Item = (PortId, &Arc<PortState>)> + Clone {
+        self.listed.iter().map(|(port, state)| (*port, state))
+    }
+}
+
+impl FromIterator<(PortId, Arc<PortState>)> for Ports {
+    fn from_iter<I: IntoIterator<Item = (PortId, Arc<PortState>)>>(ports: I) -> Self {
+        let by_number: BTreeMap<u16, Arc<PortState>> = ports.into_iter().map(|(port, state)| (port.0, state)).collect();
+        let places = by_number.last_key_value().map_or(0, |(last, _)| last + 1);
+        Ports {
+            by_id: (0..places).map(|number| by_number.get(&number).cloned()).collect(),
+            listed: by_number.into_iter().map(|(number, state)| (PortId(number), state)).collect(),
+        }
     }
 }
 
@@ -203,5 +231,19 @@ mod tests {
         let listed: Vec<_> = ports.iter().map(|(id, state)| (id.0, state.name())).collect();
         assert_eq!(listed, [(0, "lan"), (1, "wan")]);
         assert_eq!(ports.len(), 2);
+    }
+
+    #[test]
+    fn ports_come_and_go_and_the_others_keep_their_ids() {
+        let state = |name| Arc::new(PortState::new(name, ForwardTo::Host, None));
+        let ports: Ports = [(PortId(1), state("lan")), (PortId(4), state("wan"))].into_iter().collect();
+        let more = ports.with(PortId(2), state("dmz"));
+        let listed =
+            |ports: &Ports| -> Vec<_> { ports.iter().map(|(id, state)| (id.0, state.name().to_owned())).collect() };
+        assert_eq!(listed(&more), [(1, "lan".into()), (2, "dmz".into()), (4, "wan".into())]);
+        assert!(ports.get(PortId(2)).is_none() && more.get(PortId(2)).is_some());
+        assert_eq!(listed(&more.without(PortId(1))), [(2, "dmz".into()), (4, "wan".into())]);
+        assert_eq!(listed(&ports), [(1, "lan".into()), (4, "wan".into())], "what a worker holds does not change");
+        assert!(Ports::new(Vec::new()).is_empty());
     }
 }

@@ -14,15 +14,15 @@ use std::time::{Duration, Instant};
 use sd_notify::NotifyState;
 use tidegate_client::status::ReloadStatus;
 use tidegate_client::wire::{Refusal, ReloadReport};
-use tidegate_config::{self as config, Config, ConfigErrors};
+use tidegate_config::{Config, ConfigErrors, PortNumbers};
 use tracing::{error, info, warn};
 
 use crate::apply::{Applied, Refused};
 use crate::engine::lock;
-use crate::rules::{Attach, Rules};
+use crate::rules::{Cabling, Rules};
 
-/// Reads the configuration as it is to be now.
-pub type Load = Box<dyn Fn() -> Result<Config, ConfigErrors> + Send>;
+/// Reads the configuration as it is to be now, beside ports with these numbers.
+pub type Load = Box<dyn Fn(&PortNumbers) -> Result<Config, ConfigErrors> + Send>;
 
 /// How long a reload can be on trial, at most.
 const TRIAL_MAX: Duration = Duration::from_secs(24 * 3600);
@@ -110,8 +110,8 @@ impl Desk {
         ReloadStatus { confirm_left_s: left, ..state.status.clone() }
     }
 
-    /// What the gateway was started with, but for blocks.
-    pub fn settings(&self) -> &BTreeMap<String, String> {
+    /// Every setting but blocks, by its name in the file.
+    pub fn settings(&self) -> BTreeMap<String, String> {
         self.rules.settings()
     }
 
@@ -161,13 +161,13 @@ pub struct Coordinator {
 }
 
 impl Coordinator {
-    /// Takes orders at `desk`, reads configurations with `load`, and gives ports their first blocks with `attach`.
+    /// Takes orders at `desk`, reads configurations with `load`, and changes the ports of `cabling`.
     ///
     /// # Errors
     /// If there can be no further thread.
-    pub fn start(desk: &Arc<Desk>, load: Load, attach: Box<Attach>) -> io::Result<Coordinator> {
+    pub fn start(desk: &Arc<Desk>, load: Load, cabling: Arc<dyn Cabling>) -> io::Result<Coordinator> {
         desk.state().open = true;
-        let worker = Reloads { desk: Arc::clone(desk), load, attach, before_trial: None };
+        let worker = Reloads { desk: Arc::clone(desk), load, cabling, before_trial: None };
         let thread = thread::Builder::new().name("reload".into()).spawn(move || worker.run())?;
         Ok(Coordinator { desk: Arc::clone(desk), thread: Some(thread) })
     }
@@ -193,9 +193,9 @@ impl Drop for Coordinator {
 struct Reloads {
     desk: Arc<Desk>,
     load: Load,
-    attach: Box<Attach>,
+    cabling: Arc<dyn Cabling>,
     /// What was last confirmed, while something else is on trial.
-    before_trial: Option<Vec<config::Block>>,
+    before_trial: Option<Config>,
 }
 
 impl Reloads {
@@ -226,6 +226,8 @@ impl Reloads {
                     replaced = report.replaced,
                     removed = report.removed,
                     unchanged = report.unchanged,
+                    ports_added = ?report.ports_added,
+                    ports_removed = ?report.ports_removed,
                     parse_ms = report.parse_ms,
                     prepare_ms = report.prepare_ms,
                     commit_ms = report.commit_ms,
@@ -248,7 +250,8 @@ impl Reloads {
 
     fn try_reload(&mut self, trial: Option<Duration>) -> Result<ReloadReport, Refusal> {
         let started = Instant::now();
-        let config = (self.load)().map_err(|wrong| Refusal::new("EINVAL", wrong.to_string()))?;
+        let config =
+            (self.load)(&self.desk.rules.numbers()).map_err(|wrong| Refusal::new("EINVAL", wrong.to_string()))?;
         let parse = started.elapsed();
         // Back from a second trial leads to what was before the first one.
         let on_trial = self.desk.state().trial.is_some();
@@ -256,7 +259,8 @@ impl Reloads {
             Some(before) => before,
             None => self.desk.rules.snapshot(),
         });
-        let applied = match self.desk.rules.reload(&config, &self.attach) {
+        let ports = self.desk.rules.ports();
+        let applied = match self.desk.rules.reload(&config, &*self.cabling) {
             Ok(applied) => applied,
             Err(refused) => {
                 // A trial that is going on goes on.
@@ -264,7 +268,8 @@ impl Reloads {
                 return Err(refusal(&refused));
             }
         };
-        let mut state = self.desk.state();
+        self.desk.rules.release_numbers(before.as_ref());
+        let (ports_now, mut state) = (self.desk.rules.ports(), self.desk.state());
         state.trial = trial.map(|trial| Instant::now() + trial);
         self.before_trial = before;
         let Applied { generation, added, replaced, removed, unchanged, prepare, commit } = applied;
@@ -274,6 +279,8 @@ impl Reloads {
             replaced,
             removed,
             unchanged,
+            ports_added: ports_now.iter().filter(|port| !ports.contains(port)).cloned().collect(),
+            ports_removed: ports.iter().filter(|port| !ports_now.contains(port)).cloned().collect(),
             parse_ms: milliseconds(parse),
             prepare_ms: milliseconds(prepare),
             commit_ms: milliseconds(commit),
@@ -284,8 +291,9 @@ impl Reloads {
     /// Nobody confirmed.
     fn go_back(&mut self) {
         let Some(before) = self.before_trial.take() else { return };
-        match self.desk.rules.restore(&before) {
+        match self.desk.rules.reload(&before, &*self.cabling) {
             Ok(applied) => {
+                self.desk.rules.release_numbers(None);
                 let generation = applied.generation.number();
                 warn!(
                     generation,
@@ -331,6 +339,7 @@ mod tests {
     use tidegate_classifiers::request::{self, FilterInfo};
 
     use super::*;
+    use crate::rules::NoCabling;
 
     /// A file that tests write, and the gateway that reads it.
     struct Site {
@@ -367,12 +376,12 @@ mod tests {
             let (file, reads) = (Arc::new(Mutex::new(filters.to_owned())), Arc::new(AtomicUsize::new(0)));
             let desk = Arc::new(Desk::new(Arc::clone(&rules)));
             let (text, count) = (Arc::clone(&file), Arc::clone(&reads));
-            let load = move || {
+            let load = move |_: &PortNumbers| {
                 count.fetch_add(1, Ordering::SeqCst);
                 at_reading();
                 parse(&lock(&text))
             };
-            let coordinator = Some(Coordinator::start(&desk, Box::new(load), Box::new(|_, _| ())).unwrap());
+            let coordinator = Some(Coordinator::start(&desk, Box::new(load), Arc::new(NoCabling)).unwrap());
             Site { file, rules, desk, reads, coordinator }
         }
 

@@ -1,14 +1,13 @@
 //! The engine's account of itself, and its answers to the control socket.
 
 use std::collections::BTreeMap;
+use std::iter::repeat;
 use std::sync::Arc;
-use std::thread;
 use std::time::{Duration, Instant};
 
 use tidegate_classifiers::block::Block;
 use tidegate_classifiers::plane::{Direction, Hook};
 use tidegate_classifiers::port::WorkerId;
-use tidegate_classifiers::reap::Quiescence;
 use tidegate_client::status::{PortStatus, QueueStatus, Rates, Status, WorkerStatus};
 use tidegate_client::wire::Refusal;
 use tidegate_config::{ForwardTo, OnExit};
@@ -18,64 +17,60 @@ use crate::control::Gateway;
 use crate::counters::Totals;
 use crate::engine::{Inner, lock};
 use crate::reload::Desk;
+use crate::site::Stage;
 
 /// Span over which rates are averaged.
 const SPAN: Duration = Duration::from_secs(1);
 
-/// How often to look whether workers have moved on.
-const GRACE: Duration = Duration::from_millis(1);
-
-/// Rates by port, and what they are made of.
+/// The rates of a port, and what they are made of.
 #[derive(Debug)]
 pub(crate) struct RateMeter {
     since: Instant,
-    last: Vec<Totals>,
-    current: Vec<Rates>,
+    last: Totals,
+    current: Rates,
 }
 
 impl RateMeter {
-    pub(crate) fn new(ports: usize) -> Self {
-        RateMeter {
-            since: Instant::now(),
-            last: vec![Totals::default(); ports],
-            current: vec![Rates::default(); ports],
-        }
+    pub(crate) fn new() -> Self {
+        RateMeter { since: Instant::now(), last: Totals::default(), current: Rates::default() }
     }
 }
 
 impl Inner {
     /// Measures the rates anew, once a second.
     pub(crate) fn update_rates(&self) {
-        let mut rates = lock(&self.rates);
-        let seconds = rates.since.elapsed();
-        if seconds < SPAN {
-            return;
+        for port in self.site.ports().iter_mut() {
+            let seconds = port.meter.since.elapsed();
+            if seconds >= SPAN {
+                let now = self.shared.counters.port(port.id());
+                let current = rate(&now, &port.meter.last, seconds.as_secs_f64());
+                port.meter = RateMeter { since: Instant::now(), last: now, current };
+            }
         }
-        let totals: Vec<Totals> = self.shared.ports.iter().map(|(id, _)| self.shared.counters.port(id)).collect();
-        rates.current =
-            totals.iter().zip(&rates.last).map(|(now, last)| rate(now, last, seconds.as_secs_f64())).collect();
-        rates.last = totals;
-        rates.since = Instant::now();
     }
 
     fn report(&self) -> Status {
-        let hooks = lock(&self.hooks);
+        let ports = self.site.ports();
         let workers = lock(&self.workers);
-        let rates = lock(&self.rates);
-        let ports = self.shared.ports.iter().zip(&self.config.ports).enumerate().map(|(index, ((id, state), port))| {
+        let name_of = |id| ports.iter().find(|port| port.id() == id).map_or("", |port| &port.config.name);
+        let there = ports.iter().filter(|port| port.stage != Stage::Coming);
+        let reported = there.map(|open| {
+            let (id, port) = (open.id(), &open.config);
             let queues: Vec<QueueStatus> = workers
                 .iter()
                 .zip(0..)
-                .flat_map(|(worker, number)| worker.queues.iter().map(move |queue| (number, queue)))
-                .filter(|(_, (owner, _))| *owner == id)
-                .map(|(worker, &(_, zero_copy))| QueueStatus {
-                    queue: u32::from(worker),
+                .flat_map(|(info, worker)| {
+                    info.crew.iter().flat_map(move |crew| crew.sockets.queues()).zip(repeat(worker))
+                })
+                .filter(|((owner, ..), _)| *owner == id)
+                .map(|((_, queue, zero_copy), worker)| QueueStatus {
+                    queue,
                     worker,
                     zero_copy,
                     totals: self.shared.counters.queue(WorkerId(worker), id),
                 })
                 .collect();
-            let mode = match &hooks[index] {
+            let mode = match &open.hook {
                 None => "detached",
                 Some(hook) if hook.mode() == AttachMode::Generic => "generic",
                 Some(_) if !queues.is_empty() && queues.iter().all(|queue| queue.zero_copy) => "zero-copy",
@@ -84,30 +79,31 @@ impl Inner {
             PortStatus {
                 name: port.name.clone(),
                 interface: port.interface.clone(),
-                link: state.link().name().into(),
+                link: open.state.link().name().into(),
                 mode: mode.into(),
                 forward_to: match port.forward_to {
-                    ForwardTo::Port(target) => self.config.ports[target].name.clone(),
+                    ForwardTo::Port(target) => name_of(target).into(),
                     ForwardTo::Host => "host".into(),
                 },
                 on_exit: match port.on_exit {
                     OnExit::Pass => "pass".into(),
                     OnExit::Drop => "drop".into(),
                 },
-                gate: hooks[index]
+                gate: open
+                    .hook
                     .as_ref()
                     .and_then(|hook| hook.counters().ok())
                     .map_or_else(BTreeMap::new, |counters| gate_status(counters, port.on_exit)),
                 queues,
                 totals: self.shared.counters.port(id),
-                rates: rates.current[index],
+                rates: open.meter.current,
             }
         });
         Status {
             version: env!("CARGO_PKG_VERSION").into(),
             pid: std::process::id(),
             uptime_s: self.started.elapsed().as_secs(),
-            ports: ports.collect(),
+            ports: reported.collect(),
             workers: workers
                 .iter()
                 .zip(0..)
@@ -145,15 +141,12 @@ impl Gateway for Inner {
         if hook.direction == Direction::Egress {
             return Err(Refusal::new("EOPNOTSUPP", "packets meet filters at ingress only"));
         }
-        let Some(port) = self.shared.ports.get(hook.port) else {
+        let Some(port) = self.shared.ports().get(hook.port).cloned() else {
             return Err(Refusal::new("ENODEV", "there is no such port"));
         };
         let before = port.set_block(block);
         if before.is_some() {
-            let snapshot = self.shared.bursts.snapshot();
-            while !self.shared.bursts.passed(&snapshot) {
-                thread::sleep(GRACE);
-            }
+            self.grace();
         }
         Ok(())
     }

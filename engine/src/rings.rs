@@ -51,11 +51,12 @@ pub struct KernelCounters {
 
 /// Packet memory and the rings over it, one queue per port. Owned by one worker.
 ///
-/// A port without a queue here (gone, or with fewer queues than there are workers) receives nothing, and
-/// [`Rings::send`] gives frames for it back.
+/// A port without a queue here (gone, say) receives nothing, and [`Rings::send`] gives frames for it back.
 pub trait Rings {
     /// One chunk of packet memory holding one packet. Move-only.
     type Frame;
+    /// The rings of one port. Comes and goes while the others are in use.
+    type Queue;
 
     /// Takes up to `burst.capacity()` and `limit` packets from the RX ring of `port`, appending to `burst`.
     fn receive(&mut self, port: PortId, limit: usize, burst: &mut Burst<Self::Frame>);
@@ -83,9 +84,17 @@ pub trait Rings {
     /// frames, refills the fill rings while frames are free.
     fn flush(&mut self);
 
-    /// Gives up the queue of `port`, whose interface is gone, and takes back every frame the kernel held for it.
-    /// Nothing happens if there is no such queue.
-    fn close(&mut self, port: PortId);
+    /// From now on, `queue` is that of `port`, which has none.
+    fn insert(&mut self, port: PortId, queue: Self::Queue);
+
+    /// Whether nothing waits to be received on `port`, and all that was sent is complete.
+    fn is_idle(&mut self, port: PortId) -> bool;
+
+    /// Gives the queue of `port` away. Its frames stay with it until [`Rings::reclaim`].
+    fn remove(&mut self, port: PortId) -> Option<Self::Queue>;
+
+    /// Takes back every frame the kernel held for `port`, whose queue was removed and is closed.
+    fn reclaim(&mut self, port: PortId);
 
     /// What the kernel counted on the queue of `port`; `None` if there is no such queue. A system call: not per burst.
     fn kernel_counters(&self, port: PortId) -> Option<KernelCounters>;

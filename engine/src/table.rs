@@ -120,8 +120,14 @@ pub fn render(status: &Status, color: bool) -> String {
 /// What a reload did, on one line.
 pub fn reload(report: &ReloadReport) -> String {
     let ReloadReport { generation, added, replaced, removed, unchanged, parse_ms, prepare_ms, commit_ms, .. } = report;
+    let ports = |what: &str, names: &[String]| match names {
+        [] => String::new(),
+        names => format!("ports {what}: {}; ", names.join(", ")),
+    };
+    let came = ports("added", &report.ports_added);
+    let went = ports("removed", &report.ports_removed);
     format!(
-        "generation {generation}: {added} added, {replaced} replaced, {removed} removed, {unchanged} unchanged; \
+        "generation {generation}: {came}{went}{added} added, {replaced} replaced, {removed} removed, {unchanged} unchanged; \
          parse {parse_ms:.1} ms, prepare {prepare_ms:.1} ms, commit {commit_ms:.1} ms"
     )
 }

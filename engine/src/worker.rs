@@ -4,18 +4,20 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use arc_swap::{ArcSwap, Guard};
 use tidegate_classifiers::classify::Context;
 use tidegate_classifiers::generation::Generation;
 use tidegate_classifiers::packet::Packet;
 use tidegate_classifiers::plane::Plane;
-use tidegate_classifiers::port::WorkerId;
+use tidegate_classifiers::port::{PortId, WorkerId};
 use tidegate_classifiers::verdict::{DropReason, Verdict};
-use tidegate_config::Idle;
+use tidegate_config::{Idle, PORTS_MAX};
 
 use crate::counters::{Counters, Totals, add_kernel};
 use crate::forward::{InHand, Reentries, Reentry};
+use crate::handover::{Order, Orders};
 use crate::idle::{IdleStrategy, Next};
-use crate::port::{LinkState, PortState, Ports};
+use crate::port::{PortState, Ports};
 use crate::quiesce::{Bursts, Running};
 use crate::rings::{Burst, Census, KernelCounters, Rings};
 
@@ -25,14 +27,13 @@ const WAIT_MS: u16 = 100;
 /// How often a worker asks the kernel what it counted, in ns.
 const KERNEL_COUNTERS_NS: u64 = 1_000_000_000;
 
-/// How long a worker that stops waits for its sent frames to come back.
-const DRAIN: Duration = Duration::from_millis(200);
+/// How long a worker that stops, or a port that goes, waits for sent frames to come back.
+pub(crate) const DRAIN: Duration = Duration::from_millis(200);
 
 /// What the engine and all its workers share. Outlives every worker.
 #[derive(Debug)]
 pub struct Shared {
-    /// The ports.
-    pub ports: Ports,
+    ports: ArcSwap<Ports>,
     /// What happened to packets.
     pub counters: Counters,
     /// How far each worker is.
@@ -46,12 +47,23 @@ impl Shared {
     /// For the workers that `bursts` counts, over `ports`, whose blocks are of `plane`.
     pub fn new(bursts: Bursts, plane: Arc<Plane>, ports: Vec<PortState>) -> Self {
         Shared {
-            counters: Counters::new(bursts.workers(), ports.len()),
-            ports: Ports::new(ports),
+            counters: Counters::new(bursts.workers(), PORTS_MAX.into()),
+            ports: ArcSwap::from_pointee(Ports::new(ports)),
             bursts,
             plane,
             epoch: Instant::now(),
         }
+    }
+
+    /// The ports as they are now.
+    #[inline]
+    pub fn ports(&self) -> Guard<Arc<Ports>> {
+        self.ports.load()
+    }
+
+    /// From their next burst on, workers have these ports.
+    pub fn set_ports(&self, ports: Ports) {
+        self.plane.reaper().defer(self.ports.swap(Arc::new(ports))); // workers may still hold it
     }
 
     /// Nanoseconds of monotonic time since this was made, never 0: the one clock of the engine.
@@ -80,6 +92,9 @@ pub struct Worker<R: Rings> {
     kernel: Box<[KernelCounters]>,
     kernel_due_ns: u64,
     running: Running,
+    orders: Option<Orders<R::Queue>>,
+    /// The port whose queue is to be given back, and when at the latest.
+    leaving: Option<(PortId, Instant)>,
 }
 
 /// How a worker left.
@@ -105,12 +120,19 @@ impl<R: Rings> Worker<R> {
             first: 0,
             burst: Burst::new(),
             again: Reentries::new(),
-            tally: vec![Totals::default(); shared.ports.len()].into(),
-            kernel: vec![KernelCounters::default(); shared.ports.len()].into(),
+            tally: vec![Totals::default(); PORTS_MAX.into()].into(),
+            kernel: vec![KernelCounters::default(); PORTS_MAX.into()].into(),
             kernel_due_ns: 0,
             running: shared.bursts.start(id),
             shared,
+            orders: None,
+            leaving: None,
         }
+    }
+
+    /// The same, and takes `orders` between bursts.
+    pub fn taking(self, orders: Orders<R::Queue>) -> Self {
+        Worker { orders: Some(orders), ..self }
     }
 
     /// The rings, for whoever plays the kernel between bursts.
@@ -127,10 +149,11 @@ impl<R: Rings> Worker<R> {
                 self.kernel_due_ns = now_ns + KERNEL_COUNTERS_NS;
                 self.ask_kernel();
             }
+            self.take_orders();
             match self.idle.after_burst(received, now_ns) {
                 Next::Poll => {}
-                Next::Spin => std::hint::spin_loop(),
-                Next::Wait => self.running.parked(|| self.rings.wait(WAIT_MS)), // idle: it holds nothing [DV-11]
+                Next::Wait if self.leaving.is_none() => self.running.parked(|| self.rings.wait(WAIT_MS)), // idle: it holds nothing [DV-11]
+                Next::Spin | Next::Wait => std::hint::spin_loop(),
             }
         }
         self.drain()
@@ -141,11 +164,9 @@ impl<R: Rings> Worker<R> {
     pub fn run_burst(&mut self, now_ns: u64) -> usize {
         let mut received = 0;
         let generation = self.shared.plane.generation(); // once: all ports change at one instant [TX-1]
-        let ports = self.shared.ports.iter();
+        let table = self.shared.ports();
+        let ports = table.iter();
         for (port, state) in ports.clone().skip(self.first).chain(ports.take(self.first)) {
-            if state.link() == LinkState::Gone {
-                self.rings.close(port);
-            }
             self.rings.receive(port, self.burst_size, &mut self.burst);
             if self.burst.is_empty() {
                 continue;
@@ -154,7 +175,7 @@ impl<R: Rings> Worker<R> {
             let block = state.block();
             let filters = block.as_ref().map(|block| (block, block.head()));
             for frame in self.burst.drain(..) {
-                let (rings, ports, again) = (&mut self.rings, &self.shared.ports, &mut self.again);
+                let (rings, ports, again) = (&mut self.rings, &**table, &mut self.again);
                 let mut in_hand = InHand::new(frame, port, rings, ports, &mut self.tally, again);
                 let verdict = match (Packet::parse(in_hand.bytes(), port), &filters) {
                     (None, _) => Verdict::Drop(DropReason::Runt),
@@ -167,16 +188,16 @@ impl<R: Rings> Worker<R> {
                 in_hand.settle(verdict);
             }
         }
-        self.receive_again(generation, now_ns);
+        self.receive_again(&table, generation, now_ns);
         self.rings.flush();
-        self.end_burst(received);
+        self.end_burst(&table, received);
         received
     }
 
     /// Has what mirred sent into ports received by them, until nothing waits [AK-MIRRED].
-    fn receive_again(&mut self, generation: Generation, now_ns: u64) {
+    fn receive_again(&mut self, ports: &Ports, generation: Generation, now_ns: u64) {
         while let Some(Reentry { frame, port, count }) = self.again.pop() {
-            let (rings, ports, again) = (&mut self.rings, &self.shared.ports, &mut self.again);
+            let (rings, again) = (&mut self.rings, &mut self.again);
             let mut in_hand = InHand::new(frame, port, rings, ports, &mut self.tally, again).again(count);
             let block = ports.get(port).map(|state| state.block());
             let block = block.as_ref().and_then(|block| block.as_ref());
@@ -194,22 +215,64 @@ impl<R: Rings> Worker<R> {
 
     /// The burst boundary: nothing is in hand, no filter is held, and readers learn what happened.
     #[inline]
-    fn end_burst(&mut self, received: usize) {
+    fn end_burst(&mut self, ports: &Ports, received: usize) {
         debug_assert_eq!(self.rings.census().in_hand(), 0, "frames are conserved (invariant 1)");
         if received > 0 {
-            self.shared.counters.publish(self.id, &mut self.tally);
+            self.publish(ports);
         }
-        self.first = if self.first + 1 < self.tally.len() { self.first + 1 } else { 0 };
+        self.first = if self.first + 1 < ports.len() { self.first + 1 } else { 0 };
         self.running.boundary();
     }
 
     /// Publishes what the kernel counted on every queue since it was last asked.
     fn ask_kernel(&mut self) {
-        for (((port, _), tally), before) in self.shared.ports.iter().zip(&mut self.tally).zip(&mut self.kernel) {
+        let ports = self.shared.ports();
+        for (port, _) in ports.iter() {
             let Some(after) = self.rings.kernel_counters(port) else { continue };
-            add_kernel(tally, std::mem::replace(before, after), after);
+            let place = usize::from(port.0);
+            add_kernel(&mut self.tally[place], std::mem::replace(&mut self.kernel[place], after), after);
         }
-        self.shared.counters.publish(self.id, &mut self.tally);
+        self.publish(&ports);
+    }
+
+    /// Readers learn what happened at every port.
+    fn publish(&mut self, ports: &Ports) {
+        for (port, _) in ports.iter() {
+            self.shared.counters.publish(self.id, port, &mut self.tally[usize::from(port.0)]);
+        }
+    }
+
+    /// Does what was ordered, if something was: between two bursts, so that no packet meets half of it.
+    #[inline]
+    pub fn take_orders(&mut self) {
+        if let Some((port, until)) = self.leaving
+            && (self.rings.is_idle(port) || Instant::now() >= until)
+        {
+            self.ask_kernel();
+            self.leaving = None;
+            let queue = self.rings.remove(port);
+            self.done(queue);
+        }
+        match self.orders.as_ref().and_then(Orders::next) {
+            None => {}
+            Some(Order::Insert(port, queue)) => {
+                self.rings.insert(port, queue);
+                self.rings.flush(); // fills its fill ring: the first packet must find it so
+                self.kernel[usize::from(port.0)] = self.rings.kernel_counters(port).unwrap_or_default();
+                self.done(None);
+            }
+            Some(Order::Remove(port, patience)) => self.leaving = Some((port, Instant::now() + patience)),
+            Some(Order::Reclaim(port)) => {
+                self.rings.reclaim(port);
+                self.done(None);
+            }
+        }
+    }
+
+    fn done(&self, queue: Option<R::Queue>) {
+        if let Some(orders) = &self.orders {
+            orders.done(queue);
+        }
     }
 
     /// Waits for sent frames to complete, though not for ever: a port may be stuck.

@@ -102,6 +102,11 @@ impl Hook {
         self.gate.set_socket(queue, socket)
     }
 
+    /// From now on, packets go to no socket.
+    pub fn clear_sockets(&self) {
+        self.gate.clear_sockets();
+    }
+
     /// A way to the host for one worker; `None` if this port needs none.
     ///
     /// # Errors
@@ -122,6 +127,14 @@ impl Hook {
     pub fn detach(self) {
         drop(self.host);
         self.gate.detach();
+    }
+
+    /// Takes the gate off, whatever `on_exit` says.
+    pub fn remove(self) {
+        let ifindex = self.ifindex;
+        self.detach();
+        // The interface may be gone, and the program with it.
+        let _ = prog::detach_stale(ifindex);
     }
 }
 

@@ -17,7 +17,7 @@ use tidegate_classifiers::request::{
 use tidegate_classifiers::verdict::Control;
 use tidegate_config::Config;
 use tidegate_engine::apply::{self, Target};
-use tidegate_engine::rules::Rules;
+use tidegate_engine::rules::{NoCabling, Rules};
 
 /// Filters by name, port and action; `extra` before them.
 fn config(extra: &str, filters: &[(&str, u16, &str)]) -> Config {
@@ -103,7 +103,7 @@ fn a_failure_at_any_point_leaves_everything_as_it_was() {
             at if at == number => Err(RequestError::NoMemory("injected")),
             _ => Ok(()),
         })));
-        let applied = rules.reload(&second(), &|_, _| ());
+        let applied = rules.reload(&second(), &NoCabling);
         plane.set_hook(None);
         plane.reaper().drain();
         match applied {
@@ -139,7 +139,7 @@ fn meddled(client: impl Fn(&Arc<Block>) + Send + Sync + 'static) -> Rules {
             }
             Ok(())
         })));
-        rules.reload(&second(), &|_, _| ()).unwrap();
+        rules.reload(&second(), &NoCabling).unwrap();
         plane.set_hook(None);
         (rules, made.load(Ordering::SeqCst))
     };
@@ -194,7 +194,7 @@ fn what_clients_made_is_not_touched() {
     };
     let before = listed();
     for config in [second(), first(), config("", &[]), second()] {
-        rules.reload(&config, &|_, _| ()).unwrap();
+        rules.reload(&config, &NoCabling).unwrap();
         assert_eq!(listed(), before);
     }
     assert_eq!(before.len(), theirs);
@@ -225,7 +225,7 @@ fn beside_clients_that_change_its_filters_a_reload_comes_to_an_end_and_the_last_
         let mut done = 0;
         while Instant::now() < end {
             // A reload may give up, and says why.
-            match rules.reload(if done % 2 == 0 { &second } else { &first }, &|_, _| ()) {
+            match rules.reload(if done % 2 == 0 { &second } else { &first }, &NoCabling) {
                 Ok(_) => done += 1,
                 Err(refused) => assert!(refused.to_string().contains("client"), "{refused}"),
             }
@@ -233,9 +233,9 @@ fn beside_clients_that_change_its_filters_a_reload_comes_to_an_end_and_the_last_
         stop.store(true, Ordering::Relaxed);
         assert!(done > 20, "{done} reloads");
     });
-    rules.reload(&second, &|_, _| ()).unwrap();
+    rules.reload(&second, &NoCabling).unwrap();
     assert!(is_as_wanted(&rules, &second));
-    rules.reload(&first, &|_, _| ()).unwrap();
+    rules.reload(&first, &NoCabling).unwrap();
     assert!(is_as_wanted(&rules, &first));
 }
 
@@ -251,7 +251,7 @@ fn filters_of_kind_u32_come_with_the_start_and_stay() {
     let rules = Rules::new(&u32("0x0a000001"), &Plane::standalone(1)).unwrap();
     assert!(is_as_wanted(&rules, &u32("0x0a000001")));
     let before = shown(&rules);
-    let refused = rules.reload(&u32("0x0a000002"), &|_, _| ()).unwrap_err();
+    let refused = rules.reload(&u32("0x0a000002"), &NoCabling).unwrap_err();
     assert!(refused.to_string().contains("a change of kind u32 needs a restart"), "{refused}");
     assert_eq!(shown(&rules), before);
 }

@@ -1,4 +1,5 @@
 //! The hot path allocates nothing: counted, by an allocator that counts.
+#![recursion_limit = "256"] // as in tidegate-engine
 #![allow(unsafe_code, reason = "a global allocator cannot be written without")]
 #![allow(clippy::unwrap_used, reason = "a test's helper fails the test")]
 

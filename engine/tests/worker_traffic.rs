@@ -17,6 +17,7 @@ use tidegate_classifiers::request::{
 use tidegate_classifiers::verdict::{Control, DropReason};
 use tidegate_config::Idle;
 use tidegate_engine::counters::Totals;
+use tidegate_engine::handover::Order;
 use tidegate_engine::memory::{Layout, MemoryRings};
 use tidegate_engine::port::{ForwardTo, LinkState, PortState};
 use tidegate_engine::quiesce::Bursts;
@@ -271,8 +272,8 @@ fn what_leads_to_a_port_that_is_down_is_dropped_until_it_is_up() {
     let mut world = World::new(ROOMY, 64, ports(Some(block(filters))));
     let shared = Arc::clone(&world.shared);
     let mut round = |link| {
-        shared.ports.get(TAP).unwrap().set_link(link);
-        shared.ports.get(LAN).unwrap().set_link(link);
+        shared.ports().get(TAP).unwrap().set_link(link);
+        shared.ports().get(LAN).unwrap().set_link(link);
         assert!(world.inject(LAN, &udp(1, 2)) && world.inject(WAN, &udp(2, 1)));
         world.burst();
         (world.dropped(LAN, DropReason::RedirectDown), world.dropped(WAN, DropReason::PortDown))
@@ -284,17 +285,24 @@ fn what_leads_to_a_port_that_is_down_is_dropped_until_it_is_up() {
 }
 
 #[test]
-fn the_queue_of_a_port_that_is_gone_is_closed_and_the_others_go_on() {
+fn a_port_goes_and_comes_back_and_the_others_go_on() {
     let mut world = World::new(ROOMY, 64, ports(None));
     (0..10).for_each(|i| assert!(world.inject(WAN, &udp(i, i)) && world.inject(LAN, &udp(i, i))));
     world.burst();
     world.port(WAN).set_link(LinkState::Gone);
+    world.close(WAN);
     assert!(world.inject(LAN, &udp(1, 2)) && world.inject(TAP, &udp(3, 4)));
     world.burst();
     assert_eq!(world.dropped(LAN, DropReason::PortDown), 1);
     assert_eq!(world.host(), [(TAP, udp(3, 4))]);
     assert!(!world.inject(WAN, &udp(1, 2)), "there is no queue any more");
     assert_eq!(world.worker.rings_mut().census().sending, 10, "what was sent to lan; wan's frames are back");
+
+    world.open(WAN);
+    world.port(WAN).set_link(LinkState::Up);
+    assert!(world.inject(LAN, &udp(5, 6)));
+    world.burst();
+    assert_eq!(world.sent(WAN), [udp(5, 6)], "what was under way when it went is gone");
 }
 
 /// [DV-1], [DV-2]: from the first burst after the request on. [DV-11]: what is deleted between bursts, no worker holds.
@@ -317,6 +325,32 @@ fn a_filter_counts_from_the_next_burst_and_a_deleted_one_no_more() {
 }
 
 #[test]
+fn a_port_that_goes_has_time_for_what_is_in_its_rings() {
+    let mut world = World::new(ROOMY, 4, ports(None));
+    (0..10).for_each(|i| assert!(world.inject(WAN, &udp(i, i)) && world.inject(LAN, &udp(i, i))));
+    world.burst();
+    let World { worker, handover, shared, .. } = &mut world;
+    let asked = AtomicBool::new(false);
+    thread::scope(|scope| {
+        let ask = || asked.store(true, Ordering::Release);
+        let left = scope.spawn(move || handover.order(Order::Remove(WAN, Duration::from_secs(60)), ask).unwrap());
+        while !asked.load(Ordering::Acquire) {
+            thread::yield_now();
+        }
+        while !left.is_finished() {
+            worker.take_orders();
+            worker.run_burst(shared.now_ns());
+            worker.rings_mut().transmit(WAN, |_| ());
+        }
+        assert!(left.join().unwrap().is_some());
+    });
+    let (lan, wan) = (world.totals(LAN), world.totals(WAN));
+    assert_eq!((wan.rx_packets, wan.forwarded_packets), (10, 10), "all that it had received");
+    assert_eq!(lan.forwarded_packets + lan.dropped[DropReason::TxRingFull.index()], lan.rx_packets);
+    assert_eq!((wan.balance(), lan.balance()), (0, 0));
+}
+
+#[test]
 fn every_round_is_a_burst_boundary_also_without_packets() {
     let mut world = World::new(ROOMY, 64, ports(None));
     for bursts in 0..5 {
@@ -328,7 +362,7 @@ fn every_round_is_a_burst_boundary_also_without_packets() {
 
 #[test]
 fn counters_and_bursts_outlive_a_worker() {
-    let World { mut worker, shared } = World::new(ROOMY, 64, ports(None));
+    let World { mut worker, shared, .. } = World::new(ROOMY, 64, ports(None));
     for expected in 1..=3 {
         assert!(worker.rings_mut().inject(LAN, &udp(1, 2)));
         worker.run_burst(shared.now_ns());

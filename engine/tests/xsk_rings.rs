@@ -12,7 +12,7 @@ use tidegate_engine::lab::{Lab, Namespace};
 use tidegate_engine::rings::{BURST_MAX, Burst, Census, Rings};
 use tidegate_engine::xsk::netdev::Netdev;
 use tidegate_engine::xsk::tap::Tap;
-use tidegate_engine::xsk::{Endpoint, Frame, QueueOptions, RingsOptions, XskError, XskRings, ZeroCopy};
+use tidegate_engine::xsk::{Endpoint, Frame, QueueOptions, RingsOptions, Sockets, XskError, XskRings, ZeroCopy};
 use tidegate_xdp_prog::{Gate, GateOptions, GenericPolicy, OnExit, PassList};
 
 const LEFT: PortId = PortId(0);
@@ -53,15 +53,24 @@ impl Bed {
     }
 
     fn rings(&self, options: RingsOptions, queue: u32, zero_copy: ZeroCopy) -> Result<XskRings, XskError> {
+        self.open(options, queue, zero_copy).map(|(rings, _)| rings)
+    }
+
+    fn open(&self, options: RingsOptions, queue: u32, zero_copy: ZeroCopy) -> Result<(XskRings, Sockets), XskError> {
         self.gateway.inside(|| XskRings::new(&options, &both(queue, zero_copy))).unwrap()
     }
 
     /// Ports open for packets, everything in place.
     fn gateway(&self, options: RingsOptions) -> (XskRings, [Gate; 2]) {
-        let gates = self.gates();
-        let rings = self.rings(options, 0, ZeroCopy::Try).unwrap();
-        connect(&rings, &gates);
+        let (rings, _, gates) = self.gateway_and_sockets(options);
         (rings, gates)
+    }
+
+    fn gateway_and_sockets(&self, options: RingsOptions) -> (XskRings, Sockets, [Gate; 2]) {
+        let gates = self.gates();
+        let (rings, sockets) = self.open(options, 0, ZeroCopy::Try).unwrap();
+        connect(&rings, &gates);
+        (rings, sockets, gates)
     }
 
     fn ip(&self, arguments: &str) {
@@ -72,6 +81,12 @@ impl Bed {
 
 fn both(queue: u32, zero_copy: ZeroCopy) -> [QueueOptions<'static>; 2] {
     [(LEFT, "p0"), (RIGHT, "p1")].map(|(port, interface)| QueueOptions { port, interface, queue, zero_copy })
+}
+
+/// The port goes, and its frames come back.
+fn close(rings: &mut XskRings, sockets: &mut Sockets, port: PortId) {
+    sockets.close(port, rings.remove(port).unwrap());
+    rings.reclaim(port);
 }
 
 fn gate(interface: &str) -> Gate {
@@ -248,7 +263,7 @@ fn a_frame_is_worth_nothing_to_other_rings() {
 fn closing_a_port_gives_its_frames_back_and_leaves_the_other_working() {
     for (closed, host) in [(LEFT, 1), (RIGHT, 0)] {
         let Some(bed) = Bed::new(1) else { return };
-        let (mut rings, gates) = bed.gateway(RINGS);
+        let (mut rings, mut sockets, gates) = bed.gateway_and_sockets(RINGS);
         let mut hosts = bed.endpoints();
         // Frames on both sides of the port that is closed.
         let open = if closed == LEFT { RIGHT } else { LEFT };
@@ -259,7 +274,7 @@ fn closing_a_port_gives_its_frames_back_and_leaves_the_other_working() {
         let before = rings.census();
         assert_eq!((before.receiving, before.sending), (4 * 256, 10));
 
-        rings.close(closed);
+        close(&mut rings, &mut sockets, closed);
         let total = rings.census().total;
         assert_eq!(rings.census(), Census { total, free: total - 512, receiving: 512, sending: 0 });
         assert!(rings.queue(closed).is_none() && rings.kernel_counters(closed).is_none());
@@ -295,7 +310,7 @@ fn closing_a_port_gives_its_frames_back_and_leaves_the_other_working() {
         let total = rings.census().total;
         assert_eq!(settle(&mut rings), Census { total, free: total - 512, receiving: 512, sending: 0 });
         drop(gates);
-        drop(rings);
+        drop((rings, sockets));
         bind(open).unwrap();
     }
 }
@@ -319,11 +334,69 @@ fn a_queue_that_is_released_late_is_waited_for() {
     assert_eq!(hosts[1].recv(Duration::from_secs(1)), Some(frame(99, 1)));
 }
 
+/// Each port goes and comes back while the other one works: the memory does not depend on the socket that it began with.
+#[test]
+fn ports_go_and_come_back_one_after_the_other() {
+    let Some(bed) = Bed::new(1) else { return };
+    let (mut rings, mut sockets, gates) = bed.gateway_and_sockets(RINGS);
+    let mut hosts = bed.endpoints();
+    let census = rings.census();
+    for round in 0..6_u8 {
+        let port = [LEFT, RIGHT, RIGHT, LEFT, LEFT, RIGHT][usize::from(round)];
+        let options = both(0, ZeroCopy::Try)[usize::from(port.0)];
+        close(&mut rings, &mut sockets, port);
+        assert_eq!(sockets.queues().count(), 1);
+        let queue = bed.gateway.inside(|| sockets.open(&options)).unwrap().unwrap();
+        rings.insert(port, queue);
+        rings.flush();
+        assert_eq!(rings.census(), census);
+        gates[usize::from(port.0)].set_socket(0, sockets.socket(port).unwrap()).unwrap();
+        for from in [0, 1] {
+            let packets: Vec<_> = (0..32).map(|seed| frame(90, seed + round)).collect();
+            assert_eq!(hosts[from].send_burst(0, packets.iter().map(Vec::as_slice)), 32);
+            forward_all(&mut rings, 32);
+            settle(&mut rings);
+            for packet in &packets {
+                assert_eq!(hosts[1 - from].recv(Duration::from_secs(1)).as_ref(), Some(packet), "round {round}");
+            }
+        }
+    }
+    // All are gone: then the memory is, too.
+    close(&mut rings, &mut sockets, LEFT);
+    close(&mut rings, &mut sockets, RIGHT);
+    assert_eq!(rings.census(), Census { free: census.total, receiving: 0, ..census });
+    let refused = bed.gateway.inside(|| sockets.open(&both(0, ZeroCopy::Try)[0])).unwrap();
+    assert!(matches!(refused, Err(XskError::Gone)), "{refused:?}");
+}
+
+#[test]
+fn another_port_comes_only_if_there_is_room_and_the_mode_fits() {
+    let Some(bed) = Bed::new(1) else { return };
+    let [left, right] = both(0, ZeroCopy::Try);
+    let open =
+        |frames| bed.gateway.inside(|| XskRings::new(&RingsOptions { frames, ..RINGS }, &[left])).unwrap().unwrap();
+    let more = |sockets: &mut Sockets, options| bed.gateway.inside(|| sockets.open(options)).unwrap().map(|_| ());
+    let (_rings, mut sockets) = open(6 * RING - 1);
+    assert_eq!(
+        more(&mut sockets, &right).unwrap_err().to_string(),
+        "packet memory has no room for another port: 1536 frames are needed, there are 1535; set workers.frames to 1536 or \
+         more, and restart the gateway"
+    );
+    drop((_rings, sockets));
+    let (_rings, mut sockets) = open(6 * RING);
+    let required = QueueOptions { zero_copy: ZeroCopy::Require, ..right };
+    assert!(matches!(more(&mut sockets, &required), Err(XskError::Copies { .. })));
+    assert!(matches!(more(&mut sockets, &left), Err(XskError::Port(LEFT))));
+    let absent = QueueOptions { interface: "p9", ..right };
+    assert!(matches!(more(&mut sockets, &absent), Err(XskError::NoInterface(_))));
+    more(&mut sockets, &right).unwrap();
+}
+
 #[test]
 fn a_port_that_is_deleted_gives_its_frames_back() {
     for (deleted, name) in [(LEFT, "p0"), (RIGHT, "p1")] {
         let Some(bed) = Bed::new(1) else { return };
-        let (mut rings, gates) = bed.gateway(RINGS);
+        let (mut rings, mut sockets, gates) = bed.gateway_and_sockets(RINGS);
         bed.ip(&format!("link delete {name}"));
         // Frames for it are taken as long as there is room, and lost to nobody.
         let mut returned = 0;
@@ -337,7 +410,7 @@ fn a_port_that_is_deleted_gives_its_frames_back() {
         }
         assert_eq!(returned, RING);
         rings.wait(1); // does not fail or hang
-        rings.close(deleted);
+        close(&mut rings, &mut sockets, deleted);
         let total = rings.census().total;
         assert_eq!(rings.census(), Census { total, free: total - 512, receiving: 512, sending: 0 });
         drop(gates);
@@ -529,7 +602,7 @@ fn what_the_host_is_given_it_receives_on_the_tap() {
     let frame = rings.frame(&packet).unwrap();
     assert!(!rings.to_host(LEFT, &frame), "no way to the host yet");
     for port in [LEFT, RIGHT] {
-        rings.set_tap(port, bed.gateway.inside(|| tap.queue().unwrap()).unwrap());
+        rings.queue_mut(port).unwrap().set_tap(bed.gateway.inside(|| tap.queue().unwrap()).unwrap());
         assert!(rings.to_host(port, &frame));
         let mut received = [0; 64];
         let length = socket.recv(&mut received).unwrap();

@@ -80,7 +80,7 @@ fn is_within(place: &str, path: &Path, bytes: &[u8]) -> bool {
 fn survives(config: &Config, folder: &Path) {
     let rules = Rules::new(config, &Plane::standalone(1)).unwrap();
     let mut names = Names::new("port");
-    (0..).zip(&config.ports).for_each(|(id, port)| names.insert(&port.name, id));
+    config.ports.iter().for_each(|port| names.insert(&port.name, port.id.0.into()));
     let listings = rules.blocks().into_iter().map(|(on, block)| export::Listing {
         on,
         chains: apply::chains(&block).iter().map(|chain| chain.index).collect(),
@@ -102,7 +102,7 @@ fn ports(config: &Config) -> String {
     let mut text = String::new();
     for port in &config.ports {
         let to = match port.forward_to {
-            ForwardTo::Port(index) => &config.ports[index].name,
+            ForwardTo::Port(id) => config.ports.iter().find(|port| port.id == id).map_or("", |port| &port.name),
             ForwardTo::Host => "host",
         };
         let _ = writeln!(text, "[port.{:?}]\nforward_to = {to:?}", port.name);

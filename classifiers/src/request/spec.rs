@@ -5,7 +5,7 @@ use std::ops::Deref;
 use smallvec::SmallVec;
 
 use crate::counters::Hits;
-use crate::flow_key::FlowKey;
+use crate::flow_key::{self, FlowKey};
 use crate::plane::Direction;
 use crate::port::PortId;
 use crate::verdict::Control;
@@ -150,6 +150,11 @@ impl FilterInfo {
     /// Where the filter is.
     pub fn id(&self) -> FilterId {
         FilterId { chain: self.chain, priority: self.priority, handle: self.handle }
+    }
+
+    /// Whether the match or an action is about `port`.
+    pub fn names_port(&self, port: PortId) -> bool {
+        self.matches.names_port(port) || self.actions.iter().any(|action| action.spec.names_port(port))
     }
 }
 
@@ -397,6 +402,18 @@ pub enum KindSpec {
 }
 
 impl KindSpec {
+    /// Whether packets are to have come in at `port`.
+    pub fn names_port(&self, port: PortId) -> bool {
+        match self {
+            KindSpec::Flower(spec) => {
+                spec.mask.get(flow_key::INDEV) != 0 && spec.value.get(flow_key::INDEV) == u64::from(port.0) + 1
+            }
+            KindSpec::Fw(spec) => spec.indev == Some(port),
+            KindSpec::U32(U32Spec::Node(node)) => node.indev == Some(port),
+            KindSpec::U32(U32Spec::Table { .. }) | KindSpec::Matchall | KindSpec::Unknown => false,
+        }
+    }
+
     /// The kind's name.
     pub const fn name(&self) -> KindName {
         match self {
@@ -543,6 +560,16 @@ pub enum ActionSpec {
 }
 
 impl ActionSpec {
+    /// Whether packets are sent to `port`.
+    pub fn names_port(&self, port: PortId) -> bool {
+        match self {
+            ActionSpec::Mirred(MirredSpec::Mirror { to, .. } | MirredSpec::Redirect { to }) => {
+                to.ports == TargetPorts::One(port)
+            }
+            ActionSpec::Gact(_) => false,
+        }
+    }
+
     /// The action's kind: `gact` or `mirred`.
     pub const fn kind(&self) -> &'static str {
         self.action_kind().as_str()

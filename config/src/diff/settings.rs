@@ -1,6 +1,6 @@
 //! Settings: all of a configuration but blocks. They are what the gateway was started with.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Debug;
 
 use crate::{Config, Control, ForwardTo, PassList, Port, Workers};
@@ -27,11 +27,9 @@ pub fn settings(config: &Config) -> BTreeMap<String, String> {
     set("control.socket".into(), socket);
     set("control.group".into(), group);
 
-    // Numbers of ports are in filters, on both sides.
-    set("port".into(), &ports.iter().map(|port| &port.name).collect::<Vec<_>>());
-    for Port { name, interface, forward_to, mode, on_exit, host, block } in ports {
+    for Port { id: _, name, interface, forward_to, mode, on_exit, host, block } in ports {
         let forward_to = match forward_to {
-            ForwardTo::Port(index) => ports.get(*index).map_or("", |port| &port.name),
+            ForwardTo::Port(to) => ports.iter().find(|port| port.id == *to).map_or("", |port| &port.name),
             ForwardTo::Host => "host",
         };
         // Without filters a port has no block, and the gateway gives it one.
@@ -54,12 +52,14 @@ pub fn settings(config: &Config) -> BTreeMap<String, String> {
     settings
 }
 
-/// What cannot change while the gateway runs, but would have to: one message for each, naming it as the file does.
+/// Names of the ports that these are settings of.
+pub fn ports(settings: &BTreeMap<String, String>) -> BTreeSet<&str> {
+    settings.keys().filter_map(|key| key.strip_prefix("port.")?.strip_suffix(".interface")).collect()
+}
+
+/// What cannot change while the gateway runs, but would have to: one message for each, naming it as the file does. Ports that
+/// come or go are no such thing.
 pub fn needs_restart(running: &BTreeMap<String, String>, wanted: &BTreeMap<String, String>) -> Vec<String> {
-    if running.get("port") != wanted.get("port") {
-        let ports = |settings: &BTreeMap<String, String>| settings.get("port").cloned().unwrap_or_default();
-        return vec![format!("ports: {} instead of {}: needs a restart", ports(wanted), ports(running))];
-    }
     let changed = wanted.iter().filter_map(|(key, wanted)| Some((key, running.get(key)?, wanted)));
     changed
         .filter(|(_, running, wanted)| running != wanted)

@@ -88,6 +88,39 @@ impl Directory {
         self.write().ports.insert(name, port.0.into());
     }
 
+    /// A port is no more, nor what was bound to it; `own` is the block that was its alone.
+    pub fn forget_port(&self, name: &str, port: PortId, own: Option<&Arc<Block>>) {
+        let mut entries = self.write();
+        entries.ports.remove(name);
+        entries.hooks.retain(|hook, _| hook.port != port);
+        if let Some(own) = own {
+            entries.configured.retain(|_, configured| configured.block.id() != own.id());
+            entries.forget(own.id());
+        }
+    }
+
+    /// Whether a client bound a hook of `port`.
+    pub fn is_bound_by_client(&self, port: PortId) -> bool {
+        let entries = self.read();
+        entries.hooks.iter().any(|(hook, hooked)| hook.port == port && hooked.binding.is_some())
+    }
+
+    /// Every block that requests can name, with its name.
+    pub fn named_blocks(&self) -> Vec<(BlockName, Arc<Block>)> {
+        let entries = self.read();
+        let configured = entries.configured.values().map(|configured| &configured.block);
+        let all = configured.chain(entries.hooks.values().map(|hooked| &hooked.block));
+        let named = all.filter_map(|block| Some((entries.names.get(&block.id())?.clone(), Arc::clone(block))));
+        let by_name: BTreeMap<BlockName, Arc<Block>> = named.collect();
+        by_name.into_iter().collect()
+    }
+
+    /// The names of a configured block's chains.
+    pub fn chain_names(&self, block: &str) -> Names {
+        let entries = self.read();
+        entries.configured.get(block).map_or_else(|| entries.no_chains.clone(), |configured| configured.chains.clone())
+    }
+
     /// `block` is called `name` from now on, as the file says, its chains as in `chains`; it is bound to `hooks`.
     pub fn name_block(&self, name: &str, block: &Arc<Block>, chains: Names, hooks: impl IntoIterator<Item = Hook>) {
         let mut entries = self.write();

@@ -70,7 +70,7 @@ impl<'c> Session<'c> {
                 self.service.gateway()?.desk()?.reload(confirm_s.map(Duration::from_secs)).map(Reply::Reloaded)
             }
             Request::Confirm {} => self.service.gateway()?.desk()?.confirm().map(|()| Reply::Done),
-            Request::Settings {} => Ok(Reply::Settings(self.service.gateway()?.desk()?.settings().clone())),
+            Request::Settings {} => Ok(Reply::Settings(self.service.gateway()?.desk()?.settings())),
             Request::AddFilter { filter } => self.new_filter(filter, Mode::Add),
             Request::ReplaceFilter { filter } => self.new_filter(filter, Mode::Replace),
             Request::ChangeFilter { filter } => self.new_filter(filter, Mode::Change),

@@ -64,7 +64,7 @@ impl Endpoint {
             huge_pages: false,
             ring_size: RING_SIZE,
         };
-        let rings = XskRings::new(&options, &queues)?;
+        let (rings, _) = XskRings::new(&options, &queues)?;
         for queue in ids.iter().filter_map(|&id| rings.queue(PortId(id))) {
             gate.set_socket(queue.id(), queue.fd())?;
         }

@@ -100,6 +100,32 @@ pub enum XskError {
         /// Interface that must not.
         forbidden: String,
     },
+    /// A port that comes while the others have their memory without zero-copy.
+    #[error("{interface} is to be zero-copy, and the ports that run are not; restart the gateway, or leave `mode` out")]
+    Copies {
+        /// Interface.
+        interface: String,
+    },
+    /// The other way round.
+    #[error("{interface} cannot be zero-copy, and the ports that run are; restart the gateway")]
+    NoCopies {
+        /// Interface.
+        interface: String,
+    },
+    /// A port that comes while all others are gone.
+    #[error("no port is left of those that packet memory was made for; restart the worker")]
+    Gone,
+    /// No frames for another queue.
+    #[error(
+        "packet memory has no room for another port: {needed} frames are needed, there are {frames}; \
+         set workers.frames to {needed} or more, and restart the gateway"
+    )]
+    Room {
+        /// Frames there are.
+        frames: u32,
+        /// Frames needed.
+        needed: u32,
+    },
     /// Anything else.
     #[error("cannot bind to queue {queue} of {interface}: {source}")]
     Bind {
@@ -113,6 +139,11 @@ pub enum XskError {
 }
 
 impl XskError {
+    /// Whether another UMEM, made for the ports that are there, would do.
+    pub(crate) fn is_of_memory(&self) -> bool {
+        matches!(self, XskError::Gone | XskError::Copies { .. } | XskError::NoCopies { .. } | XskError::ZeroCopy { .. })
+    }
+
     /// A UMEM of `bytes` was refused.
     pub(super) fn memory(bytes: u64, huge_pages: bool, source: io::Error) -> Self {
         match source.raw_os_error() {

@@ -13,18 +13,19 @@
 //!
 //! # How many frames
 //!
-//! Each queue has a share of the UMEM, `frames / queues`, in three equal parts. Two are for receiving: [`Rings::flush`]
+//! Each queue has a share of the UMEM, `frames / queues` but no more than its rings hold, in three equal parts. Two are for receiving: [`Rings::flush`]
 //! tops the fill ring up until fill ring, driver and RX ring hold them. The fill ring has twice the entries of the RX
 //! ring, so it does not run dry before the RX ring is full, and a worker that is too slow is counted as just that. The
-//! third part is for sending: [`Rings::send`] lets TX ring, driver and completion ring hold it, or `ring_size` frames,
-//! whichever is less. So a port that sends nothing any more can neither starve the fill rings nor overflow a completion
-//! ring. [`XskRings::frames`] gives every ring its full size.
+//! third part is for sending: [`Rings::send`] lets TX ring, driver and completion ring hold it. So a port that sends nothing
+//! any more can neither starve the fill rings nor overflow a completion ring. [`XskRings::frames`] gives every ring its
+//! full size. What is left is for queues that come later: [`Sockets::open`].
 
 mod endpoint; // Endpoint: a station of our own, for tests and benches
 mod error; // XskError: why the rings cannot be had, and what to do
 mod frame; // Frame: the token
 mod ledger; // where every frame is
 mod queue; // Queue: one socket's four rings
+mod sockets; // Sockets: opens and closes them beside the worker
 mod umem; // the memory, the free list, the ledger, kept in step
 
 pub mod netdev; // Netdev: what the kernel says of an interface
@@ -44,10 +45,10 @@ pub use endpoint::{Endpoint, EndpointError};
 pub use error::XskError;
 pub use frame::Frame;
 pub use queue::Queue;
+pub use sockets::Sockets;
 
 use crate::rings::{BURST_MAX, Burst, Census, KernelCounters, Rings};
-use queue::{Bind, SpareSocket};
-use tap::TapQueue;
+use queue::Bind;
 use umem::Umem;
 
 /// How long a driver may still write to the frames of a zero-copy queue after its socket was closed: the kernel lets
@@ -97,11 +98,10 @@ pub enum ZeroCopy {
 pub struct XskRings {
     /// By port. Dropped before the memory they use.
     queues: Vec<Option<Queue>>,
-    /// Ports closed in zero-copy mode, and when their frames can be taken back.
+    /// Ports removed in zero-copy mode, and when their frames can be taken back.
     lingering: Vec<(PortId, Instant)>,
     umem: Umem,
-    /// For [`Rings::close`].
-    spare: SpareSocket,
+    zero_copy: bool,
     waker: Arc<EventFd>,
     /// A kick left frames on a TX ring.
     backlog: bool,
@@ -110,11 +110,11 @@ pub struct XskRings {
 
 impl XskRings {
     /// Makes the UMEM and binds its sockets, in zero-copy mode first unless a queue forbids it. The sockets see packets
-    /// once the XDP program has them in its map.
+    /// once the XDP program has them in its map. [`Sockets`] opens and closes further ones.
     ///
     /// # Errors
     /// See [`XskError`]; nothing stays behind.
-    pub fn new(options: &RingsOptions, queues: &[QueueOptions<'_>]) -> Result<XskRings, XskError> {
+    pub fn new(options: &RingsOptions, queues: &[QueueOptions<'_>]) -> Result<(XskRings, Sockets), XskError> {
         let required = queues.iter().find(|queue| queue.zero_copy == ZeroCopy::Require);
         let forbidden = queues.iter().find(|queue| queue.zero_copy == ZeroCopy::Never);
         match (required, forbidden) {
@@ -125,7 +125,8 @@ impl XskRings {
             (None, Some(_)) => Self::open(options, queues, Bind::Copy),
             (None, None) => match Self::open(options, queues, Bind::ZeroCopy) {
                 Err(refusal @ XskError::ZeroCopy { .. }) => {
-                    Ok(XskRings { refusal: Some(refusal), ..Self::open(options, queues, Bind::Copy)? })
+                    let (rings, sockets) = Self::open(options, queues, Bind::Copy)?;
+                    Ok((XskRings { refusal: Some(refusal), ..rings }, sockets))
                 }
                 opened => opened,
             },
@@ -137,38 +138,32 @@ impl XskRings {
         3 * queues * ring_size
     }
 
-    fn open(options: &RingsOptions, queues: &[QueueOptions<'_>], bind: Bind) -> Result<XskRings, XskError> {
-        let mut umem = Umem::new(options)?;
+    fn open(options: &RingsOptions, queues: &[QueueOptions<'_>], bind: Bind) -> Result<(XskRings, Sockets), XskError> {
+        let umem = Umem::new(options)?;
         let part = umem.frames() / (3 * u32::try_from(queues.len()).unwrap_or(u32::MAX).max(1));
         if part == 0 {
             return Err(XskError::Frames { frames: options.frames, queues: queues.len() });
         }
-        let mut open: Vec<Option<Queue>> = Vec::new();
-        for (place, queue) in queues.iter().enumerate() {
-            let slot = usize::from(queue.port.0);
-            if slot >= ledger::QUEUES_MAX || open.get(slot).is_some_and(Option::is_some) {
-                return Err(XskError::Port(queue.port));
-            }
-            if open.len() <= slot {
-                open.resize_with(slot + 1, || None);
-            }
-            open[slot] = Some(Queue::bind(queue, options.ring_size, part, bind, place == 0, &mut umem)?);
-        }
+        let part = part.min(options.ring_size);
+        let mut sockets = Sockets::new(umem.memory().clone(), bind, options.ring_size, part, umem.frames())?;
         let waker = EventFd::from_flags(EfdFlags::EFD_NONBLOCK | EfdFlags::EFD_CLOEXEC).map_err(io::Error::from);
         let mut rings = XskRings {
-            queues: open,
-            lingering: Vec::new(),
+            queues: Vec::with_capacity(ledger::QUEUES_MAX),
+            lingering: Vec::with_capacity(ledger::QUEUES_MAX),
             umem,
-            spare: SpareSocket::new().map_err(XskError::Descriptor)?,
+            zero_copy: bind == Bind::ZeroCopy,
             waker: Arc::new(waker.map_err(XskError::Descriptor)?),
             backlog: false,
             refusal: None,
         };
+        for queue in queues {
+            rings.insert(queue.port, sockets.open(queue)?);
+        }
         rings.flush(); // fills the fill rings
-        Ok(rings)
+        Ok((rings, sockets))
     }
 
-    /// The queue of `port`, until it is closed.
+    /// The queue of `port`, until it is removed.
     pub fn queue(&self, port: PortId) -> Option<&Queue> {
         self.queues.get(usize::from(port.0))?.as_ref()
     }
@@ -178,11 +173,9 @@ impl XskRings {
         self.refusal.as_ref()
     }
 
-    /// Where [`Rings::to_host`] writes the packets of `port`.
-    pub fn set_tap(&mut self, port: PortId, tap: TapQueue) {
-        if let Some(queue) = queue_mut(&mut self.queues, port) {
-            queue.set_tap(tap);
-        }
+    /// The same, to be changed.
+    pub fn queue_mut(&mut self, port: PortId) -> Option<&mut Queue> {
+        queue_mut(&mut self.queues, port)
     }
 
     /// A free frame holding `bytes`; `None` if no frame is free, or `bytes` does not fit or is empty.
@@ -210,6 +203,7 @@ impl Waker {
 
 impl Rings for XskRings {
     type Frame = Frame;
+    type Queue = Queue;
 
     #[inline]
     fn receive(&mut self, port: PortId, limit: usize, burst: &mut Burst<Frame>) {
@@ -267,13 +261,26 @@ impl Rings for XskRings {
         }
     }
 
+    fn insert(&mut self, port: PortId, queue: Queue) {
+        let place = usize::from(port.0);
+        if self.queues.len() <= place {
+            self.queues.resize_with(place + 1, || None); // within its capacity
+        }
+        self.queues[place] = Some(queue);
+    }
+
+    fn is_idle(&mut self, port: PortId) -> bool {
+        queue_mut(&mut self.queues, port).is_none_or(|queue| queue.is_idle(&self.umem))
+    }
+
+    fn remove(&mut self, port: PortId) -> Option<Queue> {
+        self.queues.get_mut(usize::from(port.0)).and_then(Option::take)
+    }
+
     /// The frames come back at once in copy mode, after a second in zero-copy mode, when the driver has surely let go of
-    /// them. Take the socket off the XDP program's map before.
-    fn close(&mut self, port: PortId) {
-        let Some(queue) = self.queues.get_mut(usize::from(port.0)).and_then(Option::take) else { return };
-        let zero_copy = queue.zero_copy();
-        queue.close(&self.spare);
-        if zero_copy {
+    /// them.
+    fn reclaim(&mut self, port: PortId) {
+        if self.zero_copy {
             self.lingering.push((port, Instant::now() + LINGER));
         } else {
             self.umem.reclaim(port);

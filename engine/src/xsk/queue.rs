@@ -1,9 +1,9 @@
 //! One AF_XDP socket: the four rings of a queue.
 
 use std::io;
-use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::thread::sleep;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 use xsk_rs::config::{BindFlags, Interface, LibxdpFlags, QueueSize, SocketConfig};
@@ -15,8 +15,8 @@ use super::umem::{Umem, os_error};
 use super::{Frame, QueueOptions, XskError};
 use crate::rings::{Burst, KernelCounters};
 
-/// How long a queue may be taken by a socket of a process that has just died: the kernel releases it in a work item.
-const RELEASE: Duration = Duration::from_secs(1);
+/// Time between two attempts to bind to a queue that another socket has.
+const ATTEMPTS_APART: Duration = Duration::from_millis(10);
 
 /// One queue of one port, bound to a socket of its own.
 #[derive(Debug)]
@@ -38,9 +38,6 @@ pub struct Queue {
     sending_max: u32,
     ring_size: u32,
     zero_copy: bool,
-    /// Whether the socket's descriptor is the UMEM's: libxdp makes the first socket on the descriptor that the
-    /// memory was registered with.
-    holds_umem: bool,
     tap: Option<TapQueue>,
 }
 
@@ -52,14 +49,15 @@ pub(super) enum Bind {
 }
 
 impl Queue {
-    /// Binds a socket. Only the flags of the `first` one on a UMEM count: the kernel has the others inherit them.
+    /// Binds a socket whose share of the frames is three times `part`, which is `ring_size` at most. A queue that another
+    /// socket has is tried so often. Only the flags of the first one on a UMEM count: the kernel has the others inherit them.
     pub(super) fn bind(
         options: &QueueOptions<'_>,
         ring_size: u32,
         part: u32,
         bind: Bind,
-        first: bool,
-        umem: &mut Umem,
+        memory: &xsk_rs::Umem,
+        mut attempts: u32,
     ) -> Result<Queue, XskError> {
         let refused = |source| XskError::bind(options, bind, source);
         let name: Interface = options.interface.parse().map_err(|_| refused(io::ErrorKind::InvalidInput.into()))?;
@@ -74,14 +72,14 @@ impl Queue {
             .libxdp_flags(LibxdpFlags::XSK_LIBXDP_FLAGS_INHIBIT_PROG_LOAD)
             .bind_flags(mode | BindFlags::XDP_USE_NEED_WAKEUP)
             .build();
-        let give_up = Instant::now() + RELEASE;
         let (tx, rx, rings) = loop {
             // SAFETY: the socket loads no XDP program.
-            match unsafe { Socket::new(config, umem.memory(), &name, options.queue) } {
+            match unsafe { Socket::new(config, memory, &name, options.queue) } {
                 Ok(socket) => break socket,
                 Err(error) => match os_error(&error) {
-                    busy if busy.raw_os_error() == Some(libc::EBUSY) && Instant::now() < give_up => {
-                        sleep(Duration::from_millis(10));
+                    busy if busy.raw_os_error() == Some(libc::EBUSY) && attempts > 1 => {
+                        attempts -= 1;
+                        sleep(ATTEMPTS_APART);
                     }
                     source => return Err(refused(source)),
                 },
@@ -96,7 +94,6 @@ impl Queue {
         if zero_copy != (bind == Bind::ZeroCopy) {
             return Err(refused(io::ErrorKind::Unsupported.into()));
         }
-        let sending_max = part.min(ring_size);
         Ok(Queue {
             interface: options.interface.to_owned(),
             id: options.queue,
@@ -104,14 +101,13 @@ impl Queue {
             tx,
             fill,
             completion,
-            unsent: Vec::with_capacity(sending_max as usize),
+            unsent: Vec::with_capacity(part as usize),
             receiving: Place::receiving(options.port),
             sending: Place::sending(options.port),
             receiving_max: 2 * part,
-            sending_max,
+            sending_max: part,
             ring_size,
             zero_copy,
-            holds_umem: first,
             tap: None,
         })
     }
@@ -132,6 +128,11 @@ impl Queue {
         unsafe { BorrowedFd::borrow_raw(self.rx.fd().as_raw_fd()) }
     }
 
+    /// The number of the socket's descriptor.
+    pub(super) fn descriptor(&self) -> RawFd {
+        self.rx.fd().as_raw_fd()
+    }
+
     /// Whether the driver uses the UMEM itself, in the kernel's own word (`XDP_OPTIONS`).
     pub fn zero_copy(&self) -> bool {
         self.zero_copy
@@ -150,7 +151,8 @@ impl Queue {
         })
     }
 
-    pub(super) fn set_tap(&mut self, tap: TapQueue) {
+    /// Where [`Rings::to_host`](crate::rings::Rings::to_host) writes the packets of this port.
+    pub fn set_tap(&mut self, tap: TapQueue) {
         self.tap = Some(tap);
     }
 
@@ -223,6 +225,11 @@ impl Queue {
         umem.reap(self.sending, |descs| unsafe { self.completion.consume(descs) });
     }
 
+    /// Whether nothing waits to be received, and all that was sent is complete.
+    pub(super) fn is_idle(&mut self, umem: &Umem) -> bool {
+        umem.count(self.sending) == 0 && self.rx.nb_avail_exact() == 0
+    }
+
     /// Tops the fill ring up.
     #[inline]
     pub(super) fn refill(&mut self, umem: &mut Umem) {
@@ -251,20 +258,6 @@ impl Queue {
             )
         };
     }
-
-    /// Closes the socket: from now on the kernel neither receives nor sends for it.
-    pub(super) fn close(self, spare: &SpareSocket) {
-        let fd = self.rx.fd().as_raw_fd();
-        let holds_umem = self.holds_umem;
-        drop(self);
-        if holds_umem {
-            // libxdp keeps this descriptor until the UMEM is deleted, and with it the socket stays bound. Another socket
-            // in its place closes this one; the kernel's UMEM lives on in the sockets that share it.
-            // SAFETY: `fd` is still open, and all that libxdp will do with it is to ask for the rings' offsets, which
-            // are the same for every AF_XDP socket, and to close it.
-            unsafe { libc::dup2(spare.0.as_raw_fd(), fd) };
-        }
-    }
 }
 
 /// An AF_XDP socket that is bound to nothing, made while there is the privilege to.
@@ -281,6 +274,18 @@ impl SpareSocket {
         // SAFETY: the descriptor is new and nobody else's.
         Ok(SpareSocket(unsafe { OwnedFd::from_raw_fd(fd) }))
     }
+
+    /// It.
+    pub(super) fn socket(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+/// Has the number `descriptor` stand for `socket`, and closes what it stood for.
+pub(super) fn put_behind(descriptor: RawFd, socket: BorrowedFd<'_>) {
+    // SAFETY: the number is libxdp's descriptor of a UMEM that is not deleted. All that libxdp does with it is to ask for the
+    // rings' offsets, which are the same for every AF_XDP socket, to have other sockets share its memory, and to close it.
+    unsafe { libc::dup3(socket.as_raw_fd(), descriptor, libc::O_CLOEXEC) };
 }
 
 /// Whether the kernel bound `socket` in zero-copy mode.

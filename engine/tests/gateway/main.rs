@@ -11,6 +11,7 @@ mod frames; // frames to send
 mod host; // the pass list, `forward_to = "host"`, trap
 mod kit; // Site, Gateway: what tests are made of
 mod live; // filters and bindings that come and go while packets do
+mod ports; // ports that come and go by reloads while others serve
 mod reload; // one file or the next, never a mixture; trials; mistakes; signals
 mod series; // files that packets tell apart
 mod traffic; // VLAN tags, IPv6, fragments, jumbo frames, queues, both ways

@@ -2,7 +2,10 @@
 #![allow(dead_code, reason = "each test binary uses its part")]
 #![allow(clippy::unwrap_used, reason = "a test's helper fails the test")]
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
 
 use tidegate_classifiers::block::Block;
 use tidegate_classifiers::plane::Plane;
@@ -11,7 +14,8 @@ use tidegate_classifiers::request::{self, ActionSpec, ETH_P_ALL, FilterSpec, Gac
 use tidegate_classifiers::verdict::{Control, DropReason};
 use tidegate_config::Idle;
 use tidegate_engine::counters::Totals;
-use tidegate_engine::memory::{Layout, MemoryRings};
+use tidegate_engine::handover::{Handover, Order, handover};
+use tidegate_engine::memory::{Layout, MemoryQueue, MemoryRings};
 use tidegate_engine::port::{ForwardTo, LinkState, PortState};
 use tidegate_engine::quiesce::Bursts;
 use tidegate_engine::rings::Rings;
@@ -71,6 +75,9 @@ pub(crate) fn redirect(port: PortId) -> ActionSpec {
 /// A worker and what it shares.
 pub(crate) struct World {
     pub(crate) worker: Worker<MemoryRings>,
+    pub(crate) handover: Handover<MemoryQueue>,
+    /// Queues that the worker gave back, by port.
+    closed: BTreeMap<u16, MemoryQueue>,
     pub(crate) shared: Arc<Shared>,
 }
 
@@ -82,7 +89,34 @@ impl World {
     pub(crate) fn with_idle(layout: Layout, burst_size: u16, ports: Vec<PortState>, idle: Idle) -> Self {
         let shared = Arc::new(Shared::new(Bursts::new(2), Plane::standalone(2), ports));
         let worker = Worker::new(WorkerId(0), MemoryRings::new(layout), Arc::clone(&shared), burst_size, idle);
-        World { worker, shared }
+        let (handover, orders) = handover();
+        World { worker: worker.taking(orders), handover, closed: BTreeMap::new(), shared }
+    }
+
+    /// Has the worker do what `order` says.
+    pub(crate) fn order(&mut self, order: Order<MemoryQueue>) -> Option<MemoryQueue> {
+        let (worker, handover) = (&mut self.worker, &mut self.handover);
+        thread::scope(|scope| {
+            let done = scope.spawn(move || handover.order(order, || ()).unwrap());
+            while !done.is_finished() {
+                worker.take_orders();
+            }
+            done.join().unwrap()
+        })
+    }
+
+    /// The queue of `port` is taken from the worker, and what it held is lost. Nothing happens if it has none.
+    pub(crate) fn close(&mut self, port: PortId) {
+        let queue = self.order(Order::Remove(port, Duration::ZERO));
+        self.order(Order::Reclaim(port));
+        self.closed.extend(queue.map(|queue| (port.0, queue)));
+    }
+
+    /// The worker gets the queue of `port` back, if it was taken.
+    pub(crate) fn open(&mut self, port: PortId) {
+        if let Some(queue) = self.closed.remove(&port.0) {
+            self.order(Order::Insert(port, queue));
+        }
     }
 
     pub(crate) fn inject(&mut self, port: PortId, packet: &[u8]) -> bool {
@@ -94,7 +128,7 @@ impl World {
         let now_ns = self.shared.now_ns();
         let received = self.worker.run_burst(now_ns);
         assert_eq!(self.worker.rings_mut().census().in_hand(), 0, "a frame leaked");
-        for (port, _) in self.shared.ports.iter() {
+        for (port, _) in self.shared.ports().iter() {
             assert_eq!(self.totals(port).balance(), 0, "packet equation at port {}", port.0);
         }
         received
@@ -108,8 +142,8 @@ impl World {
         self.worker.rings_mut().host_packets().map(|(port, packet)| (port, packet.to_vec())).collect()
     }
 
-    pub(crate) fn port(&self, port: PortId) -> &PortState {
-        self.shared.ports.get(port).unwrap()
+    pub(crate) fn port(&self, port: PortId) -> Arc<PortState> {
+        Arc::clone(self.shared.ports().get(port).unwrap())
     }
 
     pub(crate) fn totals(&self, port: PortId) -> Totals {
