@@ -18,6 +18,7 @@ use tidegate_config::{Config, ConfigErrors, PortNumbers};
 use tracing::{error, info, warn};
 
 use crate::apply::{Applied, Refused};
+use crate::cpu;
 use crate::engine::lock;
 use crate::rules::{Cabling, Rules};
 
@@ -200,6 +201,10 @@ struct Reloads {
 
 impl Reloads {
     fn run(mut self) {
+        // A large file takes all cores that there are for seconds: packets are to notice nothing of it.
+        if let Err(e) = cpu::keep_off(&self.desk.rules.worker_cores()) {
+            warn!("reloads may run on workers' cores: {e}");
+        }
         loop {
             match self.desk.next() {
                 Next::Reload(order) => {

@@ -308,6 +308,11 @@ impl Rules {
         config
     }
 
+    /// The cores that workers are bound to.
+    pub fn worker_cores(&self) -> Vec<u16> {
+        lock(&self.running).config.workers.cores.clone()
+    }
+
     /// The ports' names, in the order of the file.
     pub fn ports(&self) -> Vec<String> {
         lock(&self.running).config.ports.iter().map(|port| port.name.clone()).collect()
