@@ -7,6 +7,7 @@ mod forward; // `forward`: bare forwarder and gateway in turn
 mod gateway; // the gateway under test, in this process
 mod generator; // packets as fast as a core makes them
 mod half_load; // `update`: what packets notice of a storm
+mod nft; // nft -f, to compare with
 mod packets; // random packets for `soak`
 mod reload; // `reload`: how long a reload takes, and what packets notice
 mod reload_report; // what `reload` found
@@ -69,7 +70,7 @@ enum Command {
     /// Every figure is printed with its target.
     Update(update::Options),
     /// How long a reload takes: 1,000,000 filters of which 1 % changes, 10,000 that all change; what the worker's bursts and
-    /// packets at half load notice; and what `nft -f` takes for as many elements.
+    /// packets at half load notice; and, in turns with it, what `nft -f` takes for as many rules or elements of a set.
     ///
     /// Every figure is printed with its target.
     Reload(reload::Options),

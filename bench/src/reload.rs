@@ -2,13 +2,12 @@
 
 use std::fmt::Write;
 use std::path::Path;
-use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Result, bail, ensure};
 use nix::time::{ClockId, clock_gettime};
 use serde::Serialize;
 use tidegate_classifiers::plane::Plane;
@@ -22,18 +21,24 @@ use tidegate_engine::quiesce::Bursts;
 use tidegate_engine::rules::{NoCabling, Rules};
 use tidegate_engine::worker::{Shared, Worker};
 
+use crate::disturbance::waited_by;
 use crate::forward::packet;
 use crate::half_load;
+use crate::nft::Nft;
 use crate::reload_report::ReloadReport;
-use crate::report::{Machine, Summary};
+use crate::report::{CORE_LOST_MAX, Machine, Summary};
 use crate::topology::Placement;
 
-/// Filters of the file that is reloaded beside traffic, of which 1 % changes.
+/// Filters of the file that is reloaded beside traffic, of which 1 % changes. In one priority: a packet that had to be compared in
+/// ten thousand of them would take 80 us, and half of such a load is none.
 const BESIDE_TRAFFIC: u32 = 10_000;
+/// Rules in a chain that nft is asked for, at most.
+const NFT_RULES_MAX: u32 = 100_000;
 /// Time between reloads beside traffic.
 pub(crate) const PAUSE: Duration = Duration::from_millis(20);
 /// Packets in a burst.
 const BURST: usize = 32;
+const THIS_THREAD: &str = "/proc/thread-self";
 
 /// What the command line says.
 #[derive(clap::Args, Clone, Debug)]
@@ -88,6 +93,9 @@ pub(crate) struct Case {
     pub(crate) reload_ms: Summary,
     /// What it took of processors, all threads together: on a busy machine this says more than the time.
     pub(crate) cpu_ms: Summary,
+    /// `nft -f` for the same: elements of a set that come and go for a list, all rules anew if they are ordered. In turns with the
+    /// reloads.
+    pub(crate) nft_ms: Option<Summary>,
 }
 
 /// Time of a burst of the worker, in memory, in ns.
@@ -97,19 +105,12 @@ pub(crate) struct BurstTimes {
     pub(crate) without: Summary,
     /// With reloads on the other core.
     pub(crate) during: Summary,
-    /// The ratio within a round.
-    pub(crate) ratio: Summary,
+    /// The ratio within a round; none if all were disturbed.
+    pub(crate) ratio: Option<Summary>,
+    /// Rounds in which others had the worker's core for too long: they do not count.
+    pub(crate) disturbed: usize,
     /// Reloads in all.
     pub(crate) reloads: u64,
-}
-
-/// `nft -f` for as many elements of a set.
-#[derive(Clone, Debug, Serialize)]
-pub(crate) struct Nft {
-    /// To load all, in ms.
-    pub(crate) all_ms: f64,
-    /// To replace 1 % by others, in ms.
-    pub(crate) one_percent_ms: f64,
 }
 
 /// Measures and prints. `false` if a target is missed and `--check` is given.
@@ -121,32 +122,34 @@ pub(crate) fn run(options: &Options) -> Result<bool> {
     let span = Duration::from_secs_f64(options.seconds);
     let lab = Lab::new("reload");
     let folder = lab.folder()?;
-    let ordered = options.filters.min(100_000);
+    let (nft, no_nft) = match Nft::new() {
+        Ok(nft) => (Some(nft), None),
+        Err(error) => (None, Some(format!("{error:#}"))),
+    };
     let cases = [
         (Shape::List, options.filters, 1, Some(1000.0)),
-        (Shape::Ordered, ordered, 1, None),
+        (Shape::Ordered, options.filters, 1, Some(1000.0)),
+        (Shape::Ordered, 100_000, 1, None),
         (Shape::Ordered, 10_000, 100, Some(50.0)),
         (Shape::List, 10_000, 100, Some(50.0)),
     ];
     let mut measured = Vec::new();
     for (shape, filters, percent, target_ms) in cases {
-        measured.push(case(&folder, shape, filters, percent, target_ms, options.rounds)?);
+        // A million rules in a chain are beyond what nft can do in minutes.
+        let nft = nft.as_ref().filter(|_| shape == Shape::List || filters <= NFT_RULES_MAX);
+        measured.push(case(&folder, shape, filters, percent, target_ms, options.rounds, nft)?);
     }
     // On a thread of its own: it is bound to a core.
     let bursts = thread::scope(|scope| scope.spawn(|| bursts(&folder, options, span)).join());
     let bursts = bursts.unwrap_or_else(|_| bail!("the worker panicked"))?;
     let lost = half_load::beside_reloads(&options.placement, options.rounds, span, |second| {
-        text(Shape::Ordered, BESIDE_TRAFFIC, 1, second)
+        text(Shape::List, BESIDE_TRAFFIC, 1, second)
     });
     let (lost, no_traffic) = match lost {
         Ok(lost) => (Some(lost), None),
         Err(error) => (None, Some(format!("{error:#}"))),
     };
-    let (nft, no_nft) = match nft(&folder, options.filters) {
-        Ok(nft) => (Some(nft), None),
-        Err(error) => (None, Some(format!("{error:#}"))),
-    };
-    let report = ReloadReport { machine: Machine::this(), cases: measured, bursts, lost, no_traffic, nft, no_nft };
+    let report = ReloadReport { machine: Machine::this(), cases: measured, bursts, lost, no_traffic, no_nft };
     if options.json {
         println!("{}", serde_json::to_string_pretty(&report)?);
     } else {
@@ -159,13 +162,7 @@ pub(crate) fn run(options: &Options) -> Result<bool> {
 fn text(shape: Shape, filters: u32, percent: u32, second: bool) -> String {
     let mut text = String::new();
     for number in 0..filters {
-        let changes = number % 100 < percent;
-        // A name and an address, unless it is only changed.
-        let (id, action) = match (changes, percent < 100, number / 100 % 3) {
-            (true, true, 0 | 1) => (number + if second { 1 << 23 } else { 0 }, "drop"),
-            (true, ..) => (number, if second { "pass" } else { "drop" }),
-            (false, ..) => (number, "drop"),
-        };
+        let (id, action) = fate(number, percent, second);
         let [_, a, b, c] = id.to_be_bytes();
         let priority = if shape == Shape::List { "priority = 1\n" } else { "" };
         let _ = write!(
@@ -176,6 +173,15 @@ fn text(shape: Shape, filters: u32, percent: u32, second: bool) -> String {
     text
 }
 
+/// Name and address of a filter, and what it does.
+pub(crate) fn fate(number: u32, percent: u32, second: bool) -> (u32, &'static str) {
+    match (number % 100 < percent, percent < 100, number / 100 % 3) {
+        (true, true, 0 | 1) => (number + if second { 1 << 23 } else { 0 }, "drop"),
+        (true, ..) => (number, if second { "pass" } else { "drop" }),
+        (false, ..) => (number, "drop"),
+    }
+}
+
 fn load(folder: &Path, filters: &str) -> Result<(Config, Duration)> {
     let text = format!("[port.in]\nforward_to = \"out\"\n[port.out]\nforward_to = \"in\"\n{filters}");
     std::fs::write(folder.join("bench.toml"), text)?;
@@ -184,18 +190,30 @@ fn load(folder: &Path, filters: &str) -> Result<(Config, Duration)> {
     Ok((config, started.elapsed()))
 }
 
-fn case(folder: &Path, shape: Shape, filters: u32, percent: u32, target_ms: Option<f64>, rounds: u32) -> Result<Case> {
+fn case(
+    folder: &Path,
+    shape: Shape,
+    filters: u32,
+    percent: u32,
+    target_ms: Option<f64>,
+    rounds: u32,
+    nft: Option<&Nft>,
+) -> Result<Case> {
     eprintln!("{filters} filters, {shape:?}, {percent} % change");
     let (first, parse) = load(folder, &text(shape, filters, percent, false))?;
     let (second, parse_again) = load(folder, &text(shape, filters, percent, true))?;
     let plane = Plane::standalone(1);
     let rules = Rules::new(&first, &plane)?;
-    let (mut applied, mut cpu) = (Vec::new(), Vec::new());
+    nft.map_or(Ok(()), |nft| nft.begin(shape, filters))?;
+    let (mut applied, mut cpu, mut kernel) = (Vec::new(), Vec::new(), Vec::new());
     for round in 0..2 * rounds {
         let before = processors()?;
         applied.push(rules.reload(if round % 2 == 0 { &second } else { &first }, &NoCabling)?);
         cpu.push(processors()? - before);
         plane.reaper().drain();
+        if let Some(nft) = nft {
+            kernel.push(nft.become_file(shape, filters, percent, round % 2 == 0)?);
+        }
     }
     let ms = |time: Duration| time.as_secs_f64() * 1e3;
     Ok(Case {
@@ -208,6 +226,7 @@ fn case(folder: &Path, shape: Shape, filters: u32, percent: u32, target_ms: Opti
         commit_ms: Summary::of(applied.iter().map(|applied| ms(applied.commit))),
         reload_ms: Summary::of(applied.iter().map(|applied| ms(applied.prepare + applied.commit))),
         cpu_ms: Summary::of(cpu.into_iter().map(ms)),
+        nft_ms: nft.map(|_| Summary::of(kernel.into_iter().map(ms))),
     })
 }
 
@@ -219,7 +238,7 @@ fn processors() -> Result<Duration> {
 /// A worker in memory whose bursts are timed, in turns with reloads on the other core and without.
 fn bursts(folder: &Path, options: &Options, span: Duration) -> Result<BurstTimes> {
     eprintln!("bursts in memory beside reloads, {} turns of {} s", 2 * options.rounds, span.as_secs_f64());
-    let configs = [false, true].map(|second| Ok(load(folder, &text(Shape::Ordered, BESIDE_TRAFFIC, 1, second))?.0));
+    let configs = [false, true].map(|second| Ok(load(folder, &text(Shape::List, BESIDE_TRAFFIC, 1, second))?.0));
     let [first, second]: [Result<Config>; 2] = configs;
     let (first, second) = (first?, second?);
     let bursts = Bursts::new(1);
@@ -236,37 +255,42 @@ fn bursts(folder: &Path, options: &Options, span: Duration) -> Result<BurstTimes
     let mut worker = Worker::new(WorkerId(0), MemoryRings::new(layout), Arc::clone(&shared), 64, Idle::Busy);
     cpu::pin(options.placement.worker)?;
     let mut reloads = 0;
-    let mut turn = |reloading: bool| -> Result<f64> {
+    // The p99.9 of a turn, and the share of it for which others had the core.
+    let mut turn = |reloading: bool| -> Result<(f64, f64)> {
         let stop = AtomicBool::new(false);
         thread::scope(|scope| {
             let beside =
                 scope.spawn(|| beside(options.placement.generator, reloading, &rules, [&second, &first], &stop));
             let mut times = Vec::with_capacity(1 << 22);
-            let end = Instant::now() + span;
-            while Instant::now() < end {
+            let (waited, begun) = (waited_by(THIS_THREAD.as_ref())?, Instant::now());
+            while begun.elapsed() < span {
                 (0..BURST).for_each(|_| _ = worker.rings_mut().inject(PortId(0), &packet));
                 let started = Instant::now();
                 worker.run_burst(shared.now_ns());
                 times.push(started.elapsed().as_nanos());
                 worker.rings_mut().transmit(PortId(1), |_| ());
             }
+            let core_lost = (waited_by(THIS_THREAD.as_ref())? - waited).div_duration_f64(begun.elapsed());
             stop.store(true, Ordering::Relaxed);
             reloads += beside.join().unwrap_or_else(|_| bail!("a reload panicked"))?;
             times.sort_unstable();
             let at = times.len() * 999 / 1000;
             #[expect(clippy::cast_precision_loss, reason = "nanoseconds for people")]
             let worst = times.get(at).copied().unwrap_or_default() as f64;
-            Ok(worst)
+            Ok((worst, core_lost))
         })
     };
     let mut rounds = Vec::new();
     for _ in 0..options.rounds {
         rounds.push((turn(false)?, turn(true)?));
     }
+    let undisturbed = rounds.iter().filter(|(without, during)| without.1.max(during.1) <= CORE_LOST_MAX);
+    let ratios: Vec<f64> = undisturbed.map(|(without, during)| during.0 / without.0).collect();
     Ok(BurstTimes {
-        without: Summary::of(rounds.iter().map(|(without, _)| *without)),
-        during: Summary::of(rounds.iter().map(|(_, during)| *during)),
-        ratio: Summary::of(rounds.iter().map(|(without, during)| during / without)),
+        without: Summary::of(rounds.iter().map(|(without, _)| without.0)),
+        during: Summary::of(rounds.iter().map(|(_, during)| during.0)),
+        disturbed: rounds.len() - ratios.len(),
+        ratio: (!ratios.is_empty()).then(|| Summary::of(ratios.into_iter())),
         reloads,
     })
 }
@@ -290,30 +314,4 @@ fn beside(core: u16, reloading: bool, rules: &Rules, configs: [&Config; 2], stop
         rules.reload(configs[1], &NoCabling)?;
     }
     Ok(reloads)
-}
-
-/// The kernel's own way, in a namespace.
-fn nft(folder: &Path, elements: u32) -> Result<Nft> {
-    let lab = Lab::new("nft");
-    let namespace = lab.namespace("nft")?;
-    let address = |id: u32| {
-        let [_, a, b, c] = id.to_be_bytes();
-        format!("11.{a}.{b}.{c}")
-    };
-    let list = |ids: &mut dyn Iterator<Item = u32>| ids.map(address).collect::<Vec<_>>().join(", ");
-    let set = "table inet t { set s { type ipv4_addr; }; chain c { type filter hook forward priority 0; ip daddr @s drop; }; }";
-    let all = format!("{set}\nadd element inet t s {{ {} }}\n", list(&mut (0..elements)));
-    let gone = list(&mut (0..elements).step_by(100));
-    let come = list(&mut (0..elements).step_by(100).map(|id| id + (1 << 23)));
-    let change = format!("delete element inet t s {{ {gone} }}\nadd element inet t s {{ {come} }}\n");
-    let load = |text: String| -> Result<f64> {
-        let file = folder.join("bench.nft");
-        std::fs::write(&file, text)?;
-        let started = Instant::now();
-        let mut command: Command = namespace.exec("nft");
-        let output = command.arg("-f").arg(&file).output().context("nft")?;
-        ensure!(output.status.success(), "nft: {}", String::from_utf8_lossy(&output.stderr).trim());
-        Ok(started.elapsed().as_secs_f64() * 1e3)
-    };
-    Ok(Nft { all_ms: load(all)?, one_percent_ms: load(change)? })
 }

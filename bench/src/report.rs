@@ -10,6 +10,11 @@ use serde::Serialize;
 /// A round is disturbed if others took more than this share of the worker's core.
 pub(crate) const CORE_LOST_MAX: f64 = 0.02;
 
+/// Why no latency of packets is given.
+pub(crate) const NO_LATENCY: &str = "Latency of packets is not measured: they would be stamped on the core that the control \
+plane runs on, and read on the worker's, so what is to be measured would delay the stamps themselves. It takes a machine with a core \
+for each.";
+
 /// The outcome of one run.
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct ForwardReport {

@@ -6,11 +6,7 @@ use serde::Serialize;
 use tidegate_classifiers::live::Footprint;
 
 use crate::half_load::{Beside, HalfLoad, LoadRound, LoadVariant};
-use crate::report::{CORE_LOST_MAX, Machine, Summary};
-
-/// Why no latency is given.
-const NO_LATENCY: &str = "Latency is not measured: packets would be stamped on the core that the storm runs on, and read on \
-the worker's, so the storm would delay the stamps themselves. It takes a machine with a core for each.";
+use crate::report::{CORE_LOST_MAX, Machine, NO_LATENCY, Summary};
 
 /// The outcome of one run.
 #[derive(Clone, Debug, Serialize)]
