@@ -150,7 +150,8 @@ impl<'a> Naive<'a> {
     ) -> Said {
         let tally = &mut self.tallies[filter].actions[action];
         count(tally, packet, now_ns);
-        match self.filters[filter].actions[action].spec.unwrap_or_else(|| unreachable!("no shared actions here")) {
+        let spec = self.filters[filter].actions[action].spec.as_ref();
+        match *spec.unwrap_or_else(|| unreachable!("no shared actions here")) {
             ActionSpec::Gact(gact) => {
                 let control = match gact.random {
                     // Each run is counted, so the count says which run this is.

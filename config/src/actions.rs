@@ -63,7 +63,7 @@ fn read_table(mut table: Table, scope: Scope<'_>, problems: &mut Problems) -> Op
     };
     let place = table.place;
     table.finish(problems);
-    let Some(kind) = spec.map(|spec| spec.action_kind()).or(kind) else {
+    let Some(kind) = spec.as_ref().map(ActionSpec::kind).or(kind) else {
         let wrong = Wrong::missing("the action lacks `action`");
         problems.push(place, wrong.hint("action = \"drop\", or the kind and index of one that is there"));
         return None;
@@ -80,7 +80,7 @@ pub(crate) fn read_place(table: &mut Table, problems: &mut Problems) -> (Option<
 
 /// The table of an action, such that [`read`] makes it again.
 pub(crate) fn show(action: &ActionUse, ports: &Names) -> Map<String, Json> {
-    let words = action.spec.map(|spec| show_words(&spec, ports).into());
+    let words = action.spec.as_ref().map(|spec| show_words(spec, ports).into());
     let kind = words.is_none().then(|| action.kind.as_str().into());
     let index = (action.index != 0).then(|| action.index.into());
     let cookie = action.cookie.map(|cookie| show_cookie(&cookie).into());

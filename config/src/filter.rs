@@ -40,7 +40,7 @@ impl Wanted {
             protocol,
             handle: self.handle.map_or(0, |(handle, _)| handle),
             kind,
-            actions: self.actions.iter().map(|(action, _)| *action).collect(),
+            actions: self.actions.iter().map(|(action, _)| action.clone()).collect(),
             name: name.clone(),
             options: self.options,
         })

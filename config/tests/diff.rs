@@ -265,7 +265,7 @@ type Words = (u32, u16, String);
 /// What the file says, in order of priority; in no special order within one.
 fn said(wanted: &Block) -> Vec<Words> {
     let filter = |spec: &FilterSpec| {
-        let actions: Vec<_> = spec.actions.iter().map(|action| action.spec).collect();
+        let actions: Vec<_> = spec.actions.iter().map(|action| action.spec.clone()).collect();
         let words = format!("{} {:?} {actions:?}", spec.name, spec.kind);
         ((spec.chain, spec.priority), (spec.chain, spec.protocol, words))
     };
@@ -280,7 +280,7 @@ fn ordered(filters: impl Iterator<Item = ((u32, u32), Words)>) -> Vec<Words> {
 
 fn runs(gate: &Gate) -> Vec<Words> {
     let filter = |info: FilterInfo| {
-        let actions: Vec<_> = info.actions.iter().map(|action| Some(action.spec)).collect();
+        let actions: Vec<_> = info.actions.iter().map(|action| Some(action.spec.clone())).collect();
         let words = format!("{} {:?} {actions:?}", info.name, info.matches);
         ((info.chain, info.priority), (info.chain, info.protocol, words))
     };

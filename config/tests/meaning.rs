@@ -215,7 +215,7 @@ fn action_words_mean_what_tc_means() {
         by_chance(Control::Goto(7), RandomMode::Netrand, Control::Jump(3), 1),
         by_chance(Control::Ok, RandomMode::Determ, Control::Shot, 7),
     ];
-    let actions: Vec<_> = config.blocks[0].filters[0].actions.iter().filter_map(|action| action.spec).collect();
+    let actions: Vec<_> = config.blocks[0].filters[0].actions.iter().filter_map(|action| action.spec.clone()).collect();
     assert_eq!(actions, expected);
     assert!(config.blocks[0].filters[1].actions.is_empty());
 }

@@ -416,6 +416,6 @@ fn chain_names(config: &Config, name: &str) -> Names {
 /// Whether packets of this port can go to the host.
 fn needs_host(config: &Config, port: &config::Port) -> bool {
     let filters = port.block.into_iter().flat_map(|block| &config.blocks[block].filters);
-    let mut specs = filters.flat_map(|filter| filter.actions.iter()).filter_map(|action| action.spec);
+    let mut specs = filters.flat_map(|filter| filter.actions.iter()).filter_map(|action| action.spec.as_ref());
     port.forward_to == ForwardTo::Host || specs.any(|spec| spec.controls().any(|control| control == Control::Trap))
 }

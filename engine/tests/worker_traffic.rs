@@ -112,7 +112,7 @@ fn into(port: PortId) -> Target {
 fn what_is_sent_into_a_port_is_received_there() {
     let [mirror, redirect] = mirred(into(WAN));
     for (action, to_wan, consumed) in [(mirror, 1, 0), (redirect, 0, 1)] {
-        let mut world = World::new(ROOMY, 64, ports(Some(block([matchall(0, 1, [action])]))));
+        let mut world = World::new(ROOMY, 64, ports(Some(block([matchall(0, 1, [action.clone()])]))));
         assert!(world.inject(LAN, &udp(1, 2)));
         assert_eq!(world.burst(), 1);
         assert_eq!((world.sent(LAN).len(), world.sent(WAN).len()), (1, to_wan), "{action:?}: wan forwards to lan");
@@ -142,7 +142,7 @@ fn a_block_is_sent_to_all_its_ports_but_the_receiving_one() {
     let block = bindings[0].block();
     let [mirror, redirect] = mirred(Target { direction: Direction::Egress, ports: TargetPorts::Block(21) });
     for (action, to_wan) in [(mirror, 2), (redirect, 1)] {
-        let id = add_filter(block, &matchall(0, 1, [action])).unwrap();
+        let id = add_filter(block, &matchall(0, 1, [action.clone()])).unwrap();
         let states = ports(Some(Arc::clone(block))).into_iter().map(|state| {
             let bound = PortState::new(state.name(), state.forward_to(), Some(Arc::clone(block)));
             bound.set_link(LinkState::Up);

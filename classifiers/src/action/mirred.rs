@@ -6,8 +6,49 @@ use crate::classify::Walk;
 use crate::counters::Counters;
 use crate::plane::Direction;
 use crate::port::{Egress, PortId};
-use crate::request::{MirredSpec, Target, TargetPorts};
 use crate::verdict::{Control, DropReason, Verdict};
+
+/// Mirror or redirect [AK-MIRRED].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MirredSpec {
+    /// Sends a copy, then says `control` (default `Pipe`).
+    Mirror {
+        /// Where the copy goes.
+        to: Target,
+        /// What follows.
+        control: Control,
+    },
+    /// Gives the packet away.
+    Redirect {
+        /// Where it goes.
+        to: Target,
+    },
+}
+
+/// Where a packet is sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Target {
+    /// Out of the ports, or into them as if received there.
+    pub direction: Direction,
+    /// Which.
+    pub ports: TargetPorts,
+}
+
+/// Which ports a packet is sent to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TargetPorts {
+    /// This one.
+    One(PortId),
+    /// Every port of the shared block with this index, but for the one that received the packet.
+    Block(u32),
+}
+
+impl Target {
+    /// Out of `port`.
+    pub const fn port(port: PortId) -> Target {
+        Target { direction: Direction::Egress, ports: TargetPorts::One(port) }
+    }
+}
 
 /// Sends the copies, or decides where the packet goes. What a target does not take is counted in `stats`.
 #[inline]

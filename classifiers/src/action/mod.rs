@@ -1,7 +1,8 @@
 //! What a match does: lists of actions, run in order.
 
-mod gact; // a verdict, possibly by chance
-mod mirred; // a copy, or the packet itself, to a port
+pub(crate) mod gact; // a verdict, possibly by chance
+pub(crate) mod mirred; // a copy, or the packet itself, to a port
+pub(crate) mod spec; // what an action is asked to do, whichever its kind
 pub(crate) mod table; // actions by index: bound by filters, or standing alone
 
 use std::ops::{ControlFlow, Deref};
@@ -176,7 +177,7 @@ impl Action {
         let rare = (pin.is_some() || cookie.is_some() || flags != ActionFlags::default())
             .then(|| Box::new(Rare { pin, cookie, flags }));
         Arc::new(Action {
-            kind: spec.action_kind(),
+            kind: spec.kind(),
             index: AtomicU32::new(0),
             refs: AtomicU32::new(0),
             binds: AtomicU32::new(0),
@@ -192,7 +193,7 @@ impl Action {
 
     /// What was asked for, or what it was changed to.
     pub(crate) fn spec(&self) -> ActionSpec {
-        self.with_params(|params| params.spec)
+        self.with_params(|params| params.spec.clone())
     }
 
     /// Number within its kind.
@@ -274,7 +275,7 @@ pub(crate) fn validate(uses: &[ActionUse]) -> Result<(), RequestError> {
     }
     for wanted in uses {
         match &wanted.spec {
-            Some(spec) if spec.action_kind() != wanted.kind => {
+            Some(spec) if spec.kind() != wanted.kind => {
                 return Err(RequestError::Invalid("parameters of another action kind"));
             }
             Some(spec) => validate_one(spec)?,
@@ -311,4 +312,16 @@ fn goto(spec: &ActionSpec) -> Option<u32> {
         Control::Goto(chain) => Some(chain),
         _ => None,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Millions of filters have an action each: what a kind needs beyond three words, it keeps in a box.
+    #[test]
+    fn an_action_is_no_larger_for_the_kinds_there_are() {
+        assert_eq!(size_of::<ActionSpec>(), 3 * size_of::<usize>());
+        assert_eq!(size_of::<Params>(), 4 * size_of::<usize>());
+    }
 }

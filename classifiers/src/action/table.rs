@@ -65,7 +65,7 @@ impl Table {
         skip_hw: bool,
     ) -> Option<Result<Actions, RequestError>> {
         let build = |(wanted, missing): (&ActionUse, bool)| {
-            let spec = wanted.spec.filter(|_| missing).or_else(|| default_spec(wanted).filter(|_| missing))?;
+            let spec = missing.then(|| wanted.spec.clone().or_else(|| default_spec(wanted)))??;
             let pin = goto(&spec).map(|chain| core.pin(chain));
             Some(Action::new(plane, spec, wanted, pin))
         };
@@ -81,7 +81,7 @@ impl Table {
                 Some(there) => Ok(Arc::clone(there)),
                 None => match made.take() {
                     Some(action) => numbered.insert(action, wanted.index).map_err(Some),
-                    None if wanted.spec.or_else(|| default_spec(wanted)).is_some() => Err(None),
+                    None if wanted.spec.is_some() || default_spec(wanted).is_some() => Err(None),
                     None => Err(Some(RequestError::Invalid("a new action needs its parameters"))), // [AC-4]
                 },
             };
@@ -142,12 +142,12 @@ impl Table {
         validate(uses)?;
         let mut made = Vec::new(); // what is not used goes after the lock
         for wanted in uses {
-            let spec = wanted.spec.or_else(|| default_spec(wanted));
+            let spec = wanted.spec.clone().or_else(|| default_spec(wanted));
             let spec = spec.ok_or(RequestError::Invalid("an action needs its parameters"))?;
             if goto(&spec).is_some() {
                 return Err(RequestError::Invalid("goto needs a filter")); // [AC-10]
             }
-            made.push((wanted, spec, Action::new(plane, spec, wanted, None)));
+            made.push((wanted, spec.clone(), Action::new(plane, spec, wanted, None)));
         }
         let mut added = Vec::new();
         let mut infos = Vec::new();
@@ -159,7 +159,7 @@ impl Table {
             match numbered.actions.get(wanted.index).cloned() {
                 Some(_) if mode == Mode::Add => failure = Some(RequestError::Exists("this action")), // [ER-29]
                 Some(there) => {
-                    garbage.extend(there.replace(*spec, wanted.cookie));
+                    garbage.extend(there.replace(spec.clone(), wanted.cookie));
                     infos.push(there.info());
                 }
                 None => match numbered.insert(Arc::clone(action), wanted.index) {
@@ -259,7 +259,7 @@ const OTHER_FLAGS: RequestError = RequestError::Invalid("filter and action diffe
 fn default_spec(wanted: &ActionUse) -> Option<ActionSpec> {
     match wanted.kind {
         ActionKind::Gact => Some(ActionSpec::Gact(GactSpec { control: Control::Ok, random: None })),
-        ActionKind::Mirred => None,
+        _ => None,
     }
 }
 

@@ -17,6 +17,12 @@ pub use dump::{Cursor, dump, dump_page};
 pub use filter::{add_filter, configure_filter, delete_filter, get_filter, new_filter};
 pub use spec::*;
 
+pub use crate::action::{
+    gact::{GactSpec, Random, RandomMode},
+    mirred::{MirredSpec, Target, TargetPorts},
+    spec::{ActionKind, ActionSpec},
+};
+
 use std::cell::RefCell;
 
 use crate::error::{Refusal, RequestError};

@@ -4,11 +4,10 @@ use std::ops::Deref;
 
 use smallvec::SmallVec;
 
+use crate::action::spec::{ActionKind, ActionSpec};
 use crate::counters::Hits;
 use crate::flow_key::{self, FlowKey};
-use crate::plane::Direction;
 use crate::port::PortId;
-use crate::verdict::Control;
 
 /// Ethertype wildcard: filters of protocol `all` see every packet.
 pub const ETH_P_ALL: u16 = 0x0003;
@@ -161,7 +160,7 @@ impl FilterInfo {
 impl ActionInfo {
     /// The action as it would be asked for by its number.
     pub fn wanted(&self) -> ActionUse {
-        ActionUse { cookie: self.cookie, flags: self.flags, ..ActionUse::from(self.spec).numbered(self.index) }
+        ActionUse { cookie: self.cookie, flags: self.flags, ..ActionUse::from(self.spec.clone()).numbered(self.index) }
     }
 }
 
@@ -228,7 +227,7 @@ pub struct DumpFilter {
 }
 
 /// An action in a listing.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct ActionInfo {
     /// What was asked for, or what it was changed to.
     pub spec: ActionSpec,
@@ -244,28 +243,6 @@ pub struct ActionInfo {
     pub flags: ActionFlags,
     /// What it did.
     pub hits: Hits,
-}
-
-/// An action kind.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum ActionKind {
-    /// A verdict.
-    Gact,
-    /// A copy, or the packet itself, to a port.
-    Mirred,
-}
-
-impl ActionKind {
-    /// Every kind.
-    pub const ALL: [ActionKind; 2] = [ActionKind::Gact, ActionKind::Mirred];
-
-    /// The word.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            ActionKind::Gact => "gact",
-            ActionKind::Mirred => "mirred",
-        }
-    }
 }
 
 /// Up to 16 bytes that a client keeps with an action.
@@ -290,7 +267,7 @@ impl Cookie {
 }
 
 /// An action in a filter, or an action of its own.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct ActionUse {
     /// Kind.
     pub kind: ActionKind,
@@ -321,14 +298,15 @@ impl ActionUse {
     }
 
     /// As given, with a number.
-    pub const fn numbered(self, index: u32) -> ActionUse {
+    pub fn numbered(self, index: u32) -> ActionUse {
         ActionUse { index, ..self }
     }
 }
 
 impl From<ActionSpec> for ActionUse {
     fn from(spec: ActionSpec) -> ActionUse {
-        ActionUse { spec: Some(spec), ..ActionUse::shared(spec.action_kind(), 0) }
+        let kind = spec.kind();
+        ActionUse { spec: Some(spec), ..ActionUse::shared(kind, 0) }
     }
 }
 
@@ -350,9 +328,9 @@ impl<T: Into<ActionUse>> FromIterator<T> for ActionList {
     }
 }
 
-impl<T: Into<ActionUse> + Copy> From<&[T]> for ActionList {
+impl<T: Into<ActionUse> + Clone> From<&[T]> for ActionList {
     fn from(uses: &[T]) -> ActionList {
-        uses.iter().copied().collect()
+        uses.iter().cloned().collect()
     }
 }
 
@@ -548,119 +526,4 @@ pub struct U32Field {
     pub mask: u16,
     /// Less than 16 [U3-6].
     pub shift: u8,
-}
-
-/// An action that is wanted.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub enum ActionSpec {
-    /// A verdict, possibly by chance.
-    Gact(GactSpec),
-    /// A copy or the packet itself to a port.
-    Mirred(MirredSpec),
-}
-
-impl ActionSpec {
-    /// Whether packets are sent to `port`.
-    pub fn names_port(&self, port: PortId) -> bool {
-        match self {
-            ActionSpec::Mirred(MirredSpec::Mirror { to, .. } | MirredSpec::Redirect { to }) => {
-                to.ports == TargetPorts::One(port)
-            }
-            ActionSpec::Gact(_) => false,
-        }
-    }
-
-    /// The action's kind: `gact` or `mirred`.
-    pub const fn kind(&self) -> &'static str {
-        self.action_kind().as_str()
-    }
-
-    /// The same as a value.
-    pub const fn action_kind(&self) -> ActionKind {
-        match self {
-            ActionSpec::Gact(_) => ActionKind::Gact,
-            ActionSpec::Mirred(_) => ActionKind::Mirred,
-        }
-    }
-
-    /// The control verdicts it may say.
-    pub fn controls(&self) -> impl Iterator<Item = Control> + use<> {
-        let (first, second) = match *self {
-            ActionSpec::Gact(GactSpec { control, random }) => (Some(control), random.map(|random| random.control)),
-            ActionSpec::Mirred(MirredSpec::Mirror { control, .. }) => (Some(control), None),
-            ActionSpec::Mirred(MirredSpec::Redirect { .. }) => (None, None),
-        };
-        first.into_iter().chain(second)
-    }
-}
-
-/// Generic verdict [AK-GACT].
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct GactSpec {
-    /// What it says, or says unless the dice fall otherwise.
-    pub control: Control,
-    /// The other verdict, and when it is taken. Its verdict cannot be `Goto` [AC-10].
-    pub random: Option<Random>,
-}
-
-/// When a generic verdict takes its second verdict.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Random {
-    /// How it is decided.
-    pub mode: RandomMode,
-    /// The second verdict.
-    pub control: Control,
-    /// One in this many; 0 counts as 1.
-    pub one_in: u16,
-}
-
-/// How a generic verdict decides.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum RandomMode {
-    /// `netrand`: with probability 1 / one_in.
-    Netrand,
-    /// `determ`: every one_in-th packet.
-    Determ,
-}
-
-/// Mirror or redirect [AK-MIRRED].
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum MirredSpec {
-    /// Sends a copy, then says `control` (default `Pipe`).
-    Mirror {
-        /// Where the copy goes.
-        to: Target,
-        /// What follows.
-        control: Control,
-    },
-    /// Gives the packet away.
-    Redirect {
-        /// Where it goes.
-        to: Target,
-    },
-}
-
-/// Where a packet is sent.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Target {
-    /// Out of the ports, or into them as if received there.
-    pub direction: Direction,
-    /// Which.
-    pub ports: TargetPorts,
-}
-
-/// Which ports a packet is sent to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum TargetPorts {
-    /// This one.
-    One(PortId),
-    /// Every port of the shared block with this index, but for the one that received the packet.
-    Block(u32),
-}
-
-impl Target {
-    /// Out of `port`.
-    pub const fn port(port: PortId) -> Target {
-        Target { direction: Direction::Egress, ports: TargetPorts::One(port) }
-    }
 }

@@ -22,7 +22,7 @@ fn chains(block: &Arc<Block>) -> usize {
 fn a_chain_made_for_a_filter_that_fails_was_never_there() {
     let block = Block::new(1);
     let subscription = block.plane().subscribe(9);
-    let broken = in_chain(1, matchall(1, &[gact(Control::Pipe); 33]));
+    let broken = in_chain(1, matchall(1, &vec![gact(Control::Pipe); 33]));
     assert_eq!(errno(request::add_filter(&block, &broken)), "EINVAL");
     assert_eq!((chains(&block), told_briefly(&subscription)), (0, vec![]));
 }

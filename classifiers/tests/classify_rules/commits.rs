@@ -168,7 +168,7 @@ fn no_kind_leaves_an_empty_proto() {
     let failing = [
         flower(1, IPV4, keys(&[(tidegate_classifiers::flow_key::DST_PORT, 1)]), &[]),
         FilterSpec { kind: KindSpec::Fw(FwSpec { mask: 1, indev: None }), ..matchall(1, &[]) },
-        matchall(1, &[gact(Control::Pipe); 33]),
+        matchall(1, &vec![gact(Control::Pipe); 33]),
         table,
         node(U32Node { table: 0x123 << 20, ..U32Node::default() }),
         node(U32Node { link: Some(0x123 << 20), ..U32Node::default() }),

@@ -50,7 +50,7 @@ fn the_first_mistake_in_order_is_the_answer() {
     );
     assert_eq!(answer(in_chain(1, FilterSpec { handle: 2, ..outside() }), Mode::Change), "ENOENT", "the same");
     assert_eq!(
-        answer(in_chain(1, matchall(2, &[gact(Control::Pipe); 33])), Mode::Add),
+        answer(in_chain(1, matchall(2, &vec![gact(Control::Pipe); 33])), Mode::Add),
         "EINVAL",
         "template, before actions"
     );

@@ -33,7 +33,7 @@ fn draining_leaves_nothing() {
 fn counts_go_with_a_filter_and_stay_with_a_shared_action() {
     let mut rig = Rig::new(&[]);
     let shared = ActionUse::from(gact(Control::Ok)).numbered(4);
-    request::add_actions(rig.block.plane(), &[shared], Mode::Add).unwrap();
+    request::add_actions(rig.block.plane(), std::slice::from_ref(&shared), Mode::Add).unwrap();
     let spec = FilterSpec { actions: [shared].into_iter().collect(), ..matchall(1, &[]) };
     for round in 1..4 {
         let id = request::add_filter(&rig.block, &spec).unwrap();

@@ -166,7 +166,7 @@ fn actions_that_cannot_be_are_refused() {
     };
     let rig = Rig::new(&[]);
     let lists: [&[ActionSpec]; 5] = [
-        &[gact(Control::Pipe); 33],
+        &vec![gact(Control::Pipe); 33],
         &[gact(Control::Goto(1)), random(Control::Goto(2))],
         &[gact(Control::Goto(CHAIN_MAX + 1))],
         &[mirror(1, Control::Goto(CHAIN_MAX + 1))],
@@ -253,7 +253,7 @@ fn a_listing_says_what_was_asked_for() {
     let [info] = &listing[..] else { panic!("{listing:?}") };
     assert_eq!((info.chain, info.priority, info.protocol, info.handle), (0, 3, IPV4, 8));
     assert_eq!((info.kind, &*info.name), ("flower", "web"));
-    assert_eq!(info.actions.iter().map(|action| action.spec).collect::<Vec<_>>(), actions);
+    assert_eq!(info.actions.iter().map(|action| action.spec.clone()).collect::<Vec<_>>(), actions);
 }
 
 /// [UL-7], as far as this goes now: requests from many threads all happen.

@@ -79,7 +79,7 @@ fn actions_that_stand_alone_are_told_and_those_of_filters_are_not() {
     let (plane, block) = block();
     let events = plane.subscribe(100);
     let ok = ActionUse::from(gact(Control::Ok));
-    add_actions(&plane, &[ok, ok], Mode::Add).unwrap();
+    add_actions(&plane, &[ok.clone(), ok.clone()], Mode::Add).unwrap();
     add_actions(&plane, &[ok.numbered(2)], Mode::Replace).unwrap();
     delete_actions(&plane, &[(ActionKind::Gact, 1)]).unwrap();
     assert!(delete_actions(&plane, &[(ActionKind::Gact, 9)]).is_err());

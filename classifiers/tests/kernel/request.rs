@@ -141,7 +141,7 @@ impl Ours {
             Request::GetChain(chain) => {
                 request::get_chain(&self.private, *chain).map(|it| vec![listing::our_chain(&it)])
             }
-            Request::AddAction(it, mode) => request::add_actions(plane, &[*it], *mode).map(|_| done),
+            Request::AddAction(it, mode) => request::add_actions(plane, std::slice::from_ref(it), *mode).map(|_| done),
             Request::DeleteActions(which) => request::delete_actions(plane, which).map(|()| done),
             Request::FlushActions(kind) => request::flush_actions(plane, *kind).map(|_| done),
             Request::Bind(port) => {
@@ -404,7 +404,7 @@ fn fragment(value: u64, mask: u64) -> String {
 }
 
 fn action(it: &ActionUse) -> String {
-    let mut text = match it.spec.expect("tc must have the parameters") {
+    let mut text = match *it.spec.as_ref().expect("tc must have the parameters") {
         ActionSpec::Gact(gact) => {
             let mut text = format!("action gact {}", control(gact.control));
             if let Some(random) = gact.random {

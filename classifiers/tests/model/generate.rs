@@ -22,10 +22,10 @@ pub(crate) fn ask() -> impl Strategy<Value = Ask> {
     prop_oneof![
         20 => of_slot,
         2 => (actions_alone(), mode()).prop_map(|(uses, mode)| Ask::AddActions(uses, mode)),
-        1 => prop::collection::vec((action_kind(), index()), 1..4).prop_map(Ask::DeleteActions),
-        1 => (action_kind(), index()).prop_map(|(kind, index)| Ask::GetAction(kind, index)),
-        1 => action_kind().prop_map(Ask::FlushActions),
-        1 => (action_kind(), 1..4_usize).prop_map(|(kind, page)| Ask::DumpActions(kind, page)),
+        1 => prop::collection::vec((kind(), index()), 1..4).prop_map(Ask::DeleteActions),
+        1 => (kind(), index()).prop_map(|(kind, index)| Ask::GetAction(kind, index)),
+        1 => kind().prop_map(Ask::FlushActions),
+        1 => (kind(), 1..4_usize).prop_map(|(kind, page)| Ask::DumpActions(kind, page)),
         2 => hook.clone().prop_map(|(port, egress)| Ask::Bind(port, egress)),
         1 => hook.prop_map(|(port, egress)| Ask::Unbind(port, egress)),
     ]
@@ -35,11 +35,10 @@ pub(crate) fn ask() -> impl Strategy<Value = Ask> {
 /// of the moment: nobody asks for them.
 pub(crate) fn ask_for_filters() -> impl Strategy<Value = Ask> {
     let slot = Slot::Private;
-    let missing = ActionUse::shared(ActionKind::Mirred, 9);
     let actions = prop_oneof![
         6 => Just(Vec::new()),
         2 => (0..2_u32).prop_map(|chain| vec![gact(Control::Goto(chain))]),
-        1 => Just(vec![gact(Control::Pipe), missing]), // refused, after a handle was reserved
+        1 => Just(vec![gact(Control::Pipe), ActionUse::shared(ActionKind::Mirred, 9)]), // refused, after a handle was reserved
     ];
     let kind = prop_oneof![5 => flower(), 2 => Just(KindSpec::Matchall)];
     let key = (0..2_u32, select(vec![1, 1, 1, 2]), 0..3_u32);
@@ -62,12 +61,13 @@ pub(crate) fn ask_for_filters() -> impl Strategy<Value = Ask> {
 /// Requests for two actions and for filters that hold them, to be made at once.
 pub(crate) fn ask_for_actions() -> impl Strategy<Value = Ask> {
     let slot = Slot::Private;
-    let missing = ActionUse::shared(ActionKind::Mirred, 9);
     let actions = prop_oneof![
         1 => Just(Vec::new()),
         4 => verdict(Control::Ok).prop_map(|it| vec![it.numbered(1)]),
         2 => (0..2_u32).prop_map(|chain| vec![gact(Control::Goto(chain)).numbered(2)]),
-        2 => verdict(Control::Ok).prop_map(move |it| vec![it.numbered(1), gact(Control::Ok).numbered(2), missing]), // refused
+        2 => verdict(Control::Ok).prop_map(|it| {
+            vec![it.numbered(1), gact(Control::Ok).numbered(2), ActionUse::shared(ActionKind::Mirred, 9)]
+        }), // refused
     ];
     let kind = prop_oneof![5 => flower(), 1 => Just(KindSpec::Matchall)];
     let spec = spec(Just(0), select(vec![1, 1, 2]), Just(ETH_P_ALL), 0..3_u32, kind, actions);
@@ -138,7 +138,7 @@ fn mode() -> impl Strategy<Value = Mode> {
     select(vec![Mode::Add, Mode::Add, Mode::Replace, Mode::Replace, Mode::Change])
 }
 
-fn action_kind() -> impl Strategy<Value = ActionKind> {
+fn kind() -> impl Strategy<Value = ActionKind> {
     select(vec![ActionKind::Gact, ActionKind::Gact, ActionKind::Mirred])
 }
 
@@ -245,7 +245,7 @@ fn any_action() -> impl Strategy<Value = ActionUse> {
         1 => Just(random(Control::Ok, Control::Goto(1))), // refused
         2 => Just(ActionSpec::Mirred(MirredSpec::Redirect { to: Target::port(PortId(1)) }).into()),
         1 => Just(ActionSpec::Mirred(MirredSpec::Mirror { to: Target::port(PortId(2)), control: Control::Pipe }).into()),
-        2 => action_kind().prop_map(|kind| ActionUse::shared(kind, 0)),
+        2 => kind().prop_map(|kind| ActionUse::shared(kind, 0)),
     ];
     let index = prop_oneof![2 => Just(0), 3 => index()];
     (spec, index).prop_map(|(it, index)| it.numbered(index))

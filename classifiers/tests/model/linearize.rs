@@ -379,7 +379,7 @@ fn ghost_holders(ask: &Ask) -> Vec<Ghost> {
     match ask {
         Ask::NewFilter(_, spec, _) => {
             let created = |it: &&ActionUse| it.kind == ActionKind::Gact && it.index != 0;
-            spec.actions.iter().filter(created).copied().map(Ghost::Holder).collect()
+            spec.actions.iter().filter(created).cloned().map(Ghost::Holder).collect()
         }
         _ => Vec::new(),
     }

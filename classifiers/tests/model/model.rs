@@ -369,9 +369,9 @@ impl Model {
 
     fn add_actions(&mut self, uses: &[ActionUse], mode: Mode, events: &mut Vec<Event>) -> Outcome {
         check_actions(uses)?;
-        let is_goto = |it: &ActionUse| it.spec.is_some_and(|spec| goto(&spec).is_some());
+        let is_goto = |it: &ActionUse| it.spec.as_ref().is_some_and(|spec| goto(spec).is_some());
         refuse(uses.iter().any(is_goto), EINVAL)?; // [AC-10]
-        let spec = |it: &ActionUse| it.spec.or(default_of(it.kind)).ok_or(EINVAL);
+        let spec = |it: &ActionUse| it.spec.clone().or(default_of(it.kind)).ok_or(EINVAL);
         let specs: Vec<ActionSpec> = uses.iter().map(spec).collect::<Result<_, _>>()?;
         let (mut indexes, mut actions) = (Vec::new(), Vec::new());
         for (it, spec) in uses.iter().zip(specs) {
@@ -433,7 +433,7 @@ impl Model {
             if let Some(action) = self.actions.get_mut(&(it.kind, index)) {
                 (action.refs, action.binds) = (action.refs + 1, action.binds + 1); // [AC-2], [AC-4]
             } else {
-                let spec = it.spec.or(default_of(it.kind)).ok_or(EINVAL)?;
+                let spec = it.spec.clone().or(default_of(it.kind)).ok_or(EINVAL)?;
                 let block = self.blocks.get_mut(&slot).unwrap();
                 let target = goto(&spec).map(|chain| {
                     block.or_create(chain).pins += 1;
@@ -514,7 +514,9 @@ impl Model {
                     let ghost = Proto { protocol, kind, filters: BTreeMap::new() };
                     self.chain_mut(slot, chain).protos.entry(priority).or_insert(ghost);
                 }
-                Ghost::Holder(it) => holders.extend(self.hold_actions(slot, &[*it]).into_iter().flatten()),
+                Ghost::Holder(it) => {
+                    holders.extend(self.hold_actions(slot, std::slice::from_ref(it)).into_iter().flatten())
+                }
             }
         }
         let (outcome, _) = self.apply(ask, numbers);
@@ -613,7 +615,8 @@ impl Model {
     }
 
     fn action(&self, kind: ActionKind, index: u32) -> ActionInfo {
-        let &Action { spec, cookie, refs, binds, .. } = &self.actions[&(kind, index)];
+        let &Action { ref spec, cookie, refs, binds, .. } = &self.actions[&(kind, index)];
+        let spec = spec.clone();
         ActionInfo { flags: Default::default(), spec, index, refs, binds, cookie, hits: Hits::default() }
     }
 
@@ -704,11 +707,11 @@ fn check_template(spec: &ChainSpec) -> Result<(), &'static str> {
 
 fn check_actions(uses: &[ActionUse]) -> Result<(), &'static str> {
     refuse(uses.len() > ACTIONS_MAX, EINVAL)?; // [AC-9]
-    for spec in uses.iter().filter_map(|it| it.spec) {
+    for spec in uses.iter().filter_map(|it| it.spec.as_ref()) {
         if let ActionSpec::Gact(GactSpec { random: Some(random), .. }) = spec {
             refuse(matches!(random.control, Control::Goto(_)), EINVAL)?; // [ER-28]
         }
-        goto(&spec).map_or(Ok(()), check_chain)?;
+        goto(spec).map_or(Ok(()), check_chain)?;
     }
     Ok(())
 }

@@ -65,10 +65,11 @@ fn a_list_that_fails_leaves_no_action() {
             let (plane, block, done) = (&plane, &block, &done);
             scope.spawn(move || {
                 while !done.load(Ordering::Relaxed) {
-                    let shared = ActionUse::shared(GACT, fastrand::u32(1..=32));
-                    let spec = with(FilterSpec { handle: n + 1, ..flower(1, n.into()) }, &[shared]);
+                    let index = fastrand::u32(1..=32);
+                    let spec =
+                        with(FilterSpec { handle: n + 1, ..flower(1, n.into()) }, &[ActionUse::shared(GACT, index)]);
                     request::add_filter(block, &spec).unwrap();
-                    assert!(request::get_action(plane, GACT, shared.index).is_ok_and(|info| info.binds >= 1));
+                    assert!(request::get_action(plane, GACT, index).is_ok_and(|info| info.binds >= 1));
                     request::delete_filter(block, key(0, 1, n + 1)).unwrap();
                 }
             });

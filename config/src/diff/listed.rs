@@ -55,13 +55,13 @@ fn take_owner(table: &mut Map<String, Json>) -> Owner {
 fn info(spec: FilterSpec, owner: Owner, indexes: &[(u32, u32)]) -> FilterInfo {
     let FilterSpec { chain, priority, protocol, handle, kind, actions, name, options } = spec;
     let actions =
-        actions.iter().zip(indexes).map(|(&ActionUse { spec, cookie, flags, .. }, &(index, refs))| ActionInfo {
-            spec: spec.unwrap_or(ActionSpec::Gact(GactSpec { control: Control::Ok, random: None })),
+        actions.iter().zip(indexes).map(|(ActionUse { spec, cookie, flags, .. }, &(index, refs))| ActionInfo {
+            spec: spec.clone().unwrap_or(ActionSpec::Gact(GactSpec { control: Control::Ok, random: None })),
             index,
             refs,
             binds: refs,
-            cookie,
-            flags,
+            cookie: *cookie,
+            flags: *flags,
             hits: Hits::default(),
         });
     let hits = Hits::default();

@@ -289,9 +289,9 @@ fn hash_kind(kind: &KindSpec, hasher: &mut impl Hasher) {
 
 /// A number that the file does not give may be any. Flags have no effect.
 fn same_action(wanted: &ActionUse, info: &ActionInfo) -> bool {
-    let ActionUse { kind, index, spec, cookie, flags: _ } = *wanted;
-    kind == info.spec.action_kind()
-        && (index == 0 || index == info.index)
-        && (spec.is_none() || spec == Some(info.spec))
-        && (cookie.is_none() || cookie == info.cookie)
+    let ActionUse { kind, index, spec, cookie, flags: _ } = wanted;
+    *kind == info.spec.kind()
+        && (*index == 0 || *index == info.index)
+        && spec.as_ref().is_none_or(|spec| *spec == info.spec)
+        && (cookie.is_none() || *cookie == info.cookie)
 }
