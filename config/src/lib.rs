@@ -5,7 +5,7 @@
 //! each as `file:line:column: problem; hint`.
 #![forbid(unsafe_code)]
 
-mod actions; // what a filter does, in words: drop, goto scan, mirror lan
+pub mod actions; // what a filter does, in words: drop, goto scan, mirror lan
 mod block; // filters in their block: priorities, handles, what is there twice
 pub mod diff; // what has to happen so that running filters become those of a file
 pub mod error; // ConfigError: place, problem, hint; all of them, not the first
@@ -22,6 +22,7 @@ mod resolve; // raw to checked: names bound, handles unique, goto targets known
 pub mod show; // specifications back to words: what listings print
 mod table; // a table's fields, taken one by one
 mod u32; // match = { keys = [...] }: words of the packet, and tables
+pub mod units; // rates and sizes: 10mbit, 64k
 mod words; // small grammars: prefixes, ports, flags, as people write them
 
 use std::ffi::OsString;

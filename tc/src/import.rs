@@ -126,6 +126,7 @@ fn action(listed: &Value) -> Result<Value, String> {
             };
             format!("{what} {target}{into}{then}")
         }
+        "police" => return Err("tc's JSON does not tell the rate of police".into()),
         kind => return Err(format!("the gateway has no action {kind}")),
     };
     let shared = listed["ref"].as_u64() > Some(1);
@@ -189,14 +190,14 @@ mod tests {
         let listing = json!([
             {"protocol": "ip", "pref": 1, "kind": "u32", "options": {"fh": "800::800"}},
             {"protocol": "ip", "pref": 2, "kind": "flower", "options": {"keys": {"ct_state": "+trk"}}},
-            {"protocol": "ip", "pref": 3, "kind": "matchall", "options": {"actions": [{"kind": "police"}]}},
+            {"protocol": "ip", "pref": 3, "kind": "matchall", "options": {"actions": [{"kind": "ct"}]}},
         ]);
         assert_eq!(
             import(&listing, "wan").unwrap_err(),
             [
                 "pref 1 u32: tc's JSON tells one key of a u32 filter at most",
                 "pref 2 flower: the gateway does not match on ct_state",
-                "pref 3 matchall: the gateway has no action police",
+                "pref 3 matchall: the gateway has no action ct",
             ]
         );
     }

@@ -167,7 +167,7 @@ impl Session<'_> {
 
     fn show_actions(&mut self, kind: &str) -> Result<(), Failure> {
         let mut found = Vec::new();
-        if action::KINDS.contains(&kind) {
+        if action::is_kind(kind) {
             for action in self.client()?.actions(kind) {
                 found.push(action.map_err(|e| broken(&e))?);
             }

@@ -28,14 +28,10 @@ const CORE: [&str; 7] = [
 ];
 
 /// Cases that fail, and why.
-const KNOWN: [(&str, &str); 11] = [
-    ("3329", "action kind police"),
-    ("0eeb", "action kind police"),
-    ("eee4", "action kind police"),
+const KNOWN: [(&str, &str); 7] = [
     ("abdc", "action kind pedit"),
     ("c619", "action kind csum"),
     ("2c81", "action kind nat"),
-    ("ac9d", "action kind police"),
     ("68be", "action kind sample"),
     ("cf01", "action kind skbedit"),
     ("4abc", "action kind tunnel_key"),

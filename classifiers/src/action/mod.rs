@@ -2,6 +2,7 @@
 
 pub(crate) mod gact; // a verdict, possibly by chance
 pub(crate) mod mirred; // a copy, or the packet itself, to a port
+pub(crate) mod police; // a limit to a rate
 pub(crate) mod spec; // what an action is asked to do, whichever its kind
 pub(crate) mod table; // actions by index: bound by filters, or standing alone
 
@@ -264,6 +265,7 @@ impl Action {
         match spec {
             ActionSpec::Gact(spec) => ControlFlow::Continue(gact::run(spec, &self.seen, &self.stats, cx)),
             ActionSpec::Mirred(spec) => mirred::run(*spec, &self.stats, cx),
+            ActionSpec::Police(police) => ControlFlow::Continue(police::run(police, &self.stats, packet, cx)),
         }
     }
 }
@@ -287,7 +289,10 @@ pub(crate) fn validate(uses: &[ActionUse]) -> Result<(), RequestError> {
 
 fn validate_one(spec: &ActionSpec) -> Result<(), RequestError> {
     if spec.controls().skip(1).any(|fallback| matches!(fallback, Control::Goto(_))) {
-        return Err(RequestError::Invalid("goto cannot be the second verdict of random")); // [ER-28]
+        return Err(RequestError::Invalid("goto cannot be the second verdict")); // [ER-28]
+    }
+    if let ActionSpec::Police(police) = spec {
+        police.validate()?;
     }
     for control in spec.controls() {
         match control {

@@ -2,6 +2,7 @@
 
 use super::gact::GactSpec;
 use super::mirred::{MirredSpec, TargetPorts};
+use super::police::{Police, PoliceSpec};
 use crate::port::PortId;
 use crate::verdict::Control;
 
@@ -12,17 +13,20 @@ pub enum ActionKind {
     Gact,
     /// A copy, or the packet itself, to a port.
     Mirred,
+    /// A limit to a rate.
+    Police,
 }
 
 impl ActionKind {
     /// Every kind.
-    pub const ALL: [ActionKind; 2] = [ActionKind::Gact, ActionKind::Mirred];
+    pub const ALL: [ActionKind; 3] = [ActionKind::Gact, ActionKind::Mirred, ActionKind::Police];
 
     /// The word.
     pub const fn as_str(self) -> &'static str {
         match self {
             ActionKind::Gact => "gact",
             ActionKind::Mirred => "mirred",
+            ActionKind::Police => "police",
         }
     }
 }
@@ -34,6 +38,8 @@ pub enum ActionSpec {
     Gact(GactSpec),
     /// A copy or the packet itself to a port.
     Mirred(MirredSpec),
+    /// A limit to a rate.
+    Police(Box<Police>),
 }
 
 impl ActionSpec {
@@ -42,6 +48,7 @@ impl ActionSpec {
         match self {
             ActionSpec::Gact(_) => ActionKind::Gact,
             ActionSpec::Mirred(_) => ActionKind::Mirred,
+            ActionSpec::Police(_) => ActionKind::Police,
         }
     }
 
@@ -56,11 +63,18 @@ impl ActionSpec {
 
     /// The control verdicts it may say; only the first one may be a goto [AC-10].
     pub fn controls(&self) -> impl Iterator<Item = Control> + use<> {
-        let (first, second) = match *self {
-            ActionSpec::Gact(GactSpec { control, random }) => (Some(control), random.map(|random| random.control)),
-            ActionSpec::Mirred(MirredSpec::Mirror { control, .. }) => (Some(control), None),
+        let (first, second) = match self {
+            &ActionSpec::Gact(GactSpec { control, random }) => (Some(control), random.map(|random| random.control)),
+            &ActionSpec::Mirred(MirredSpec::Mirror { control, .. }) => (Some(control), None),
             ActionSpec::Mirred(MirredSpec::Redirect { .. }) => (None, None),
+            ActionSpec::Police(police) => (Some(police.exceed), Some(police.conform)),
         };
         first.into_iter().chain(second)
+    }
+}
+
+impl From<PoliceSpec> for ActionSpec {
+    fn from(spec: PoliceSpec) -> ActionSpec {
+        ActionSpec::Police(Box::new(Police::new(spec)))
     }
 }

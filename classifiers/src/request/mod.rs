@@ -20,6 +20,7 @@ pub use spec::*;
 pub use crate::action::{
     gact::{GactSpec, Random, RandomMode},
     mirred::{MirredSpec, Target, TargetPorts},
+    police::{Limit, Police, PoliceSpec},
     spec::{ActionKind, ActionSpec},
 };
 

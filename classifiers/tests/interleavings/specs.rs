@@ -120,7 +120,7 @@ pub(crate) fn gact(control: Control) -> ActionUse {
 pub(crate) fn control(spec: ActionSpec) -> Control {
     match spec {
         ActionSpec::Gact(GactSpec { control, .. }) => control,
-        ActionSpec::Mirred(_) => panic!("not a verdict: {spec:?}"),
+        _ => panic!("not a verdict: {spec:?}"),
     }
 }
 

@@ -255,6 +255,7 @@ fn our_action(info: &ActionInfo) -> String {
             format!("mirred mirror p{} {}", port(to), control(then))
         }
         ActionSpec::Mirred(MirredSpec::Redirect { to }) => format!("mirred redirect p{} stolen", port(to)),
+        ref other => unreachable!("no {other:?} is generated"),
     };
     write!(text, " index {} ref {} bind {}", info.index, info.refs, info.binds).unwrap();
     text

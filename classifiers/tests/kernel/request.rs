@@ -417,6 +417,7 @@ fn action(it: &ActionUse) -> String {
             format!("action mirred egress mirror dev p{} {}", port(to), control(then))
         }
         ActionSpec::Mirred(MirredSpec::Redirect { to }) => format!("action mirred egress redirect dev p{}", port(to)),
+        ref other => unreachable!("no {other:?} is generated"),
     };
     if it.index != 0 {
         write!(text, " index {}", it.index).unwrap();

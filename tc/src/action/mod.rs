@@ -1,28 +1,29 @@
 //! Actions: `action drop index 7`, and their listings.
 
+mod police; // a limit to a rate
+
 use serde_json::{Map, Value, json};
+use tidegate_classifiers::request::{ActionKind, ActionSpec};
+use tidegate_classifiers::verdict::Control;
+use tidegate_config::actions::{self, show_control};
 
 use crate::arguments::{Failure, Words, decimal, number, stands_for};
 use crate::printer::Printer;
 
-/// Verdicts, in the order in which abbreviations are looked up, and their words in the file.
-const VERDICTS: [(&str, &str); 8] = [
-    ("continue", "continue"),
-    ("drop", "drop"),
-    ("shot", "drop"),
-    ("pass", "pass"),
-    ("ok", "pass"),
-    ("reclassify", "reclassify"),
-    ("pipe", "pipe"),
-    ("trap", "trap"),
+/// Verdicts, in the order in which abbreviations are looked up.
+const VERDICTS: [(&str, Control); 8] = [
+    ("continue", Control::Continue),
+    ("drop", Control::Shot),
+    ("shot", Control::Shot),
+    ("pass", Control::Ok),
+    ("ok", Control::Ok),
+    ("reclassify", Control::Reclassify),
+    ("pipe", Control::Pipe),
+    ("trap", Control::Trap),
 ];
 
-/// Kinds of actions.
-pub(crate) const KINDS: [&str; 2] = ["gact", "mirred"];
-
 /// Kinds of actions that tc has and the gateway has not. Any other word is taken for a verdict.
-const ELSEWHERE: [&str; 18] = [
-    "police",
+const ELSEWHERE: [&str; 17] = [
     "pedit",
     "csum",
     "nat",
@@ -67,6 +68,14 @@ fn read(words: &mut Words<'_>) -> Result<Map<String, Value>, Failure> {
     let mut table = Map::new();
     if words.take("mirred") {
         read_mirred(words, &mut table)?;
+    } else if let Some(read) = words.peek().and_then(reader) {
+        let kind = words.next();
+        let spec = read(words, &mut table)?;
+        read_index(words, &mut table)?;
+        match spec {
+            Some(spec) => table.insert("action".into(), actions::words(&spec).into()),
+            None => table.insert("kind".into(), kind.into()),
+        };
     } else if words.take("gact") || words.peek().is_some_and(is_verdict) {
         read_gact(words, &mut table)?;
     } else {
@@ -94,15 +103,31 @@ fn read(words: &mut Words<'_>) -> Result<Map<String, Value>, Failure> {
     }
 }
 
+/// Reads what comes after the kind, and the index if it is not last: what is asked for, or nothing if only an index is.
+type Reader = fn(&mut Words<'_>, &mut Map<String, Value>) -> Result<Option<ActionSpec>, Failure>;
+
+/// Kinds other than gact and mirred, whose words are not those of the file.
+fn reader(kind: &str) -> Option<Reader> {
+    match kind {
+        "police" => Some(police::read),
+        _ => None,
+    }
+}
+
+/// Whether there are actions of this kind.
+pub(crate) fn is_kind(word: &str) -> bool {
+    ActionKind::ALL.iter().any(|kind| kind.as_str() == word)
+}
+
 fn read_gact(words: &mut Words<'_>, table: &mut Map<String, Value>) -> Result<(), Failure> {
     table.insert("kind".into(), "gact".into());
     if !words.peek().is_some_and(|word| stands_for(word, "index")) {
-        let mut action = verdict(words)?;
+        let mut action = show_control(verdict(words)?);
         if words.take_any(&["random"]) {
             let mode = words.value()?;
             let mode = ["netrand", "determ"].into_iter().find(|known| stands_for(mode, known));
             let mode = mode.ok_or_else(|| Failure::new("Illegal \"random type\""))?;
-            let second = verdict(words)?;
+            let second = show_control(verdict(words)?);
             let one_in = words.value()?;
             let one_in = decimal(one_in).filter(|one_in| *one_in <= 10_000);
             let one_in = one_in.ok_or_else(|| Failure::new("Illegal probability val"))?;
@@ -157,9 +182,9 @@ fn read_mirred(words: &mut Words<'_>, table: &mut Map<String, Value>) -> Result<
     };
     let into = if direction == "ingress" { " ingress" } else { "" };
     let then = match what {
-        "mirror" if words.peek().is_some_and(is_verdict) => match verdict(words)?.as_str() {
-            "pipe" => String::new(),
-            verdict => format!(" then {verdict}"),
+        "mirror" if words.peek().is_some_and(is_verdict) => match verdict(words)? {
+            Control::Pipe => String::new(),
+            verdict => format!(" then {}", show_control(verdict)),
         },
         _ => String::new(),
     };
@@ -183,11 +208,11 @@ fn is_verdict(word: &str) -> bool {
     VERDICTS.iter().map(|(name, _)| *name).chain(["goto", "jump"]).any(|name| stands_for(word, name))
 }
 
-/// A verdict, in the words of the file.
-fn verdict(words: &mut Words<'_>) -> Result<String, Failure> {
+/// The verdict that must come now.
+fn verdict(words: &mut Words<'_>) -> Result<Control, Failure> {
     let word = words.value()?;
     if let Some((_, verdict)) = VERDICTS.iter().find(|(name, _)| stands_for(word, name)) {
-        return Ok((*verdict).into());
+        return Ok(*verdict);
     }
     let mut count = |what: &str| {
         let value = words.peek().and_then(number);
@@ -195,13 +220,13 @@ fn verdict(words: &mut Words<'_>) -> Result<String, Failure> {
         value.ok_or_else(|| Failure::new(format!("Illegal \"{what}\"")))
     };
     match word {
-        _ if stands_for(word, "jump") => count("jump").map(|count| format!("jump {count}")),
+        _ if stands_for(word, "jump") => count("jump").map(Control::Jump),
         _ if stands_for(word, "goto") => {
             if !words.take_any(&["chain"]) {
                 return Err(Failure::new("\"chain\" keyword expected after goto"));
             }
             let chain = words.value()?;
-            number(chain).map(|chain| format!("goto {chain}")).ok_or_else(|| Failure::new("Illegal \"chain index\""))
+            number(chain).map(Control::Goto).ok_or_else(|| Failure::new("Illegal \"chain index\""))
         }
         _ => Err(bad_verdict(word)),
     }
@@ -243,21 +268,23 @@ fn print(order: usize, action: &Value, alone: bool, printer: &mut Printer) {
         printer.field("order", order, format_args!("\taction order {order}: "));
         let words = action["action"].as_str().unwrap_or_default();
         match words.split_whitespace().collect::<Vec<_>>()[..] {
-            [what @ ("mirror" | "redirect"), ref rest @ ..] => print_mirred(what, rest, printer),
-            ref words => print_gact(words, printer),
-        }
-        let stats = &action["stats"];
-        let (index, refs, binds) = (&action["index"], &stats["ref"], &stats["bind"]);
-        let blank = if words.starts_with(['m']) || words.starts_with("redirect") { "" } else { " " };
-        printer.field("index", index.clone(), format_args!("\t{blank}index {index}"));
-        printer.field("ref", refs.clone(), format_args!(" ref {refs}"));
-        printer.field("bind", binds.clone(), format_args!(" bind {binds}"));
-        if printer.style.stats {
-            print_ages(stats, printer);
+            [what @ ("mirror" | "redirect"), ref rest @ ..] => {
+                print_mirred(what, rest, printer);
+                print_holders("\tindex ", action, printer);
+            }
+            [kind, ..] if reader(kind).is_some() => {
+                if let Some(spec) = actions::parse(words) {
+                    print_spec(&spec, action, printer);
+                }
+            }
+            ref words => {
+                print_gact(words, printer);
+                print_holders("\t index ", action, printer);
+            }
         }
         printer.line();
         if printer.style.stats {
-            print_stats(stats, printer);
+            print_stats(&action["stats"], printer);
         }
         if let Some(cookie) = action["cookie"].as_str() {
             printer.field("cookie", cookie, format_args!("\tcookie {cookie}"));
@@ -279,6 +306,23 @@ fn print(order: usize, action: &Value, alone: bool, printer: &mut Printer) {
             printer.line();
         }
     });
+}
+
+/// What a kind of [`reader`] prints of itself, with its holders.
+fn print_spec(spec: &ActionSpec, action: &Value, printer: &mut Printer) {
+    match spec {
+        ActionSpec::Police(police) => police::print(police, action, printer),
+        ActionSpec::Gact(_) | ActionSpec::Mirred(_) => {}
+    }
+}
+
+/// The number after `before`, and who holds the action.
+fn print_holders(before: &str, action: &Value, printer: &mut Printer) {
+    let (index, refs, binds) = (&action["index"], &action["stats"]["ref"], &action["stats"]["bind"]);
+    printer.field("index", index.clone(), format_args!("{before}{index}"));
+    printer.field("ref", refs.clone(), format_args!(" ref {refs}"));
+    printer.field("bind", binds.clone(), format_args!(" bind {binds}"));
+    print_ages(&action["stats"], printer);
 }
 
 fn print_gact(words: &[&str], printer: &mut Printer) {
@@ -329,6 +373,10 @@ fn print_mirred(what: &str, words: &[&str], printer: &mut Printer) {
     printer.line();
 }
 
+fn print_control(before: &str, control: Control, after: &str, printer: &mut Printer) {
+    print_verdict(before, &show_control(control).split(' ').collect::<Vec<_>>(), after, printer);
+}
+
 fn print_verdict(before: &str, verdict: &[&str], after: &str, printer: &mut Printer) {
     let kind = verdict.first().copied().unwrap_or("pass");
     let value = verdict.get(1).and_then(|value| value.parse::<u32>().ok());
@@ -345,6 +393,9 @@ fn print_verdict(before: &str, verdict: &[&str], after: &str, printer: &mut Prin
 
 /// [ST-2]
 fn print_ages(stats: &Value, printer: &mut Printer) {
+    if !printer.style.stats {
+        return;
+    }
     let seconds = |key: &str| stats[key].as_u64().map(|ms| ms / 1000);
     let ages = [
         ("installed_ms", "installed", "installed"),
@@ -424,6 +475,15 @@ mod tests {
             ),
             ("action gact index 3", json!([{"kind": "gact", "index": 3}])),
             (
+                "action police rate 1mbit burst 100k conform-exceed drop/pipe index 3",
+                json!([{"action": "police rate 1mbit burst 100k", "index": 3}]),
+            ),
+            (
+                "action police pkts_rate 1000 pkts_burst 200 index 1 conform-exceed 0 / goto chain 42",
+                json!([{"action": "police pkts_rate 1000 pkts_burst 200 exceed pass conform goto 42", "index": 1}]),
+            ),
+            ("action police index 199", json!([{"kind": "police", "index": 199}])),
+            (
                 "action pass random determ drop 2 index 90 cookie C1A0",
                 json!([
                 {"action": "pass random determ drop 2", "index": 90, "cookie": "c1a0"}]),
@@ -469,7 +529,13 @@ mod tests {
             ("action mirred egress remirror dev lo", "mirred: a direction"),
             ("action mirred ingress redirect index 1", "mirred: a direction"),
             ("action mirred ingress redirect blockid 21 dev v0", "mirred: \"dev\" and \"blockid\""),
-            ("action police rate 1mbit", "Unknown action \"police\", hence option \"rate\" is unparsable"),
+            ("action police rate 1mbit", "'burst' requires 'rate'."),
+            ("action police rate 3tb burst 10k", "Error: argument \"3tb\" is wrong: rate"),
+            ("action police rate 1mbit rate 1mbit burst 10k", "Double \"rate\" spec"),
+            ("action police rate 1mbit burst 1k peakrate 2mbit", "'mtu' is required"),
+            ("action police avrate 1mbit", "police: there is no rate estimator"),
+            ("action police rate 1mbit burst 1k conform-exceed 10/drop", "Bad action type 10"),
+            ("action ct zone 1", "Unknown action \"ct\", hence option \"zone\" is unparsable"),
             ("action gact pump", "Bad action type pump"),
             ("action goto 7", "\"chain\" keyword expected after goto"),
         ];
@@ -511,6 +577,18 @@ mod tests {
             "[{\"order\":1,\"kind\":\"mirred\",\"mirred_action\":\"redirect\",\"direction\":\"egress\",\"to_blockid\":21,\
              \"control_action\":{\"type\":\"stolen\"},\"index\":1,\"ref\":1,\"bind\":0,\"not_in_hw\":true,\
              \"used_hw_stats\":[\"disabled\"]}]"
+        );
+        let police = json!({"action": "police rate 1mbit burst 100k exceed reclassify conform pass", "index": 26,
+            "stats": {"ref": 1, "bind": 0, "packets": 2, "bytes": 100, "overlimits": 1, "used_ms": 1000}});
+        assert_eq!(
+            printed(&police, Style::default()),
+            "\n\taction order 1:  police 0x1a rate 1Mbit burst 100Kb mtu 2Kb action reclassify overhead 0b \n\tref 1 bind 0\n\
+             \tnot_in_hw\n\tused_hw_stats disabled\n"
+        );
+        assert_eq!(
+            printed(&police, Style { json: true, ..Style::default() }),
+            "[{\"order\":1,\"kind\":\"police\",\"index\":26,\"control_action\":{\"type\":\"reclassify\"},\"overhead\":0,\"ref\":1,\"bind\":0,\
+             \"not_in_hw\":true,\"used_hw_stats\":[\"disabled\"]}]"
         );
         let goto = json!({"action": "goto 7", "index": 1, "no_percpu": true, "stats": {"ref": 1, "bind": 1}});
         assert_eq!(

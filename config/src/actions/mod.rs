@@ -1,6 +1,8 @@
 //! The action words: `drop`, `goto scan`, `mirror wan then continue`, `pass random determ drop 100`. Or a table with the
 //! words, and what tells the action from others: `{ action = "drop", index = 7 }`.
 
+mod police; // a limit to a rate
+
 use serde_json::{Map, Value as Json};
 use tidegate_classifiers::plane::Direction;
 use tidegate_classifiers::port::PortId;
@@ -30,11 +32,19 @@ const CONTROLS: [(&str, Control); 11] = [
 ];
 
 /// First words of an action that are no control verdicts, or need another word.
-const OTHERS: [&str; 4] = ["goto", "jump", "mirror", "redirect"];
+const OTHERS: [&str; 5] = ["goto", "jump", "mirror", "redirect", "police"];
 
 const MODES: [(&str, RandomMode); 2] = [("netrand", RandomMode::Netrand), ("determ", RandomMode::Determ)];
 
-const KINDS: [(&str, ActionKind); 2] = [("gact", ActionKind::Gact), ("mirred", ActionKind::Mirred)];
+/// An action from its words, as [`words`] writes them; nothing if they are no action, or name a port.
+pub fn parse(text: &str) -> Option<ActionSpec> {
+    action(text, Scope { ports: &Names::new("port"), chains: None }).ok()
+}
+
+/// An action that names no port, in words.
+pub fn words(spec: &ActionSpec) -> String {
+    show_words(spec, &Names::new("port"))
+}
 
 /// One action of the field `key`. `None` if it is wrong: that is reported.
 pub(crate) fn read(node: Node, key: &str, scope: Scope<'_>, problems: &mut Problems) -> Option<ActionUse> {
@@ -73,7 +83,8 @@ fn read_table(mut table: Table, scope: Scope<'_>, problems: &mut Problems) -> Op
 
 /// Kind and index of an action, as far as they are given.
 pub(crate) fn read_place(table: &mut Table, problems: &mut Problems) -> (Option<ActionKind>, Option<u32>) {
-    let kind = table.read("kind", problems, |node| choice(node.text()?, &KINDS));
+    let kinds = ActionKind::ALL.map(|kind| (kind.as_str(), kind));
+    let kind = table.read("kind", problems, |node| choice(node.text()?, &kinds));
     let index = table.read("index", problems, |node| node.number(1..=u32::MAX));
     (kind, index)
 }
@@ -132,6 +143,10 @@ fn action(text: &str, Scope { ports, chains }: Scope<'_>) -> Result<ActionSpec, 
             words.rest.next();
             ActionSpec::Mirred(MirredSpec::Redirect { to: words.target("redirect lan")? })
         }
+        Some("police") => {
+            words.rest.next();
+            police::read(&mut words)?
+        }
         _ => ActionSpec::Gact(words.gact()?),
     };
     match words.rest.next() {
@@ -158,14 +173,21 @@ impl<'a> Words<'a> {
         self.rest.next();
         let example = "pass random determ drop 100";
         let mode = choice(self.word(example)?, &MODES)?;
-        let second = self.control()?;
-        if let Control::Goto(_) = second {
-            // [AC-10]
-            return Err(Wrong::new("goto cannot be the second verdict").hint("write goto first, and the other second"));
-        }
+        let second = self.second_control()?;
         let one_in = self.number(example, 1, 10_000)?;
         #[expect(clippy::cast_possible_truncation, reason = "at most 10,000")]
         Ok(GactSpec { control, random: Some(Random { mode, control: second, one_in: one_in as u16 }) })
+    }
+
+    /// A verdict beside another one.
+    fn second_control(&mut self) -> Result<Control, Wrong> {
+        match self.control()? {
+            // [AC-10]
+            Control::Goto(_) => {
+                Err(Wrong::new("goto cannot be the second verdict").hint("say goto with the first one"))
+            }
+            control => Ok(control),
+        }
     }
 
     fn control(&mut self) -> Result<Control, Wrong> {
@@ -230,22 +252,23 @@ fn in_range(word: &str, min: u32, max: u32) -> Result<u32, Wrong> {
 
 /// The inverse of reading the words.
 pub(crate) fn show_words(spec: &ActionSpec, ports: &Names) -> String {
-    match *spec {
-        ActionSpec::Gact(GactSpec { control, random: None }) => show_control(control),
-        ActionSpec::Gact(GactSpec { control, random: Some(Random { mode, control: second, one_in }) }) => {
+    match spec {
+        &ActionSpec::Gact(GactSpec { control, random: None }) => show_control(control),
+        &ActionSpec::Gact(GactSpec { control, random: Some(Random { mode, control: second, one_in }) }) => {
             let mode = match mode {
                 RandomMode::Netrand => "netrand",
                 RandomMode::Determ => "determ",
             };
             format!("{} random {mode} {} {one_in}", show_control(control), show_control(second))
         }
-        ActionSpec::Mirred(MirredSpec::Mirror { to, control: Control::Pipe }) => {
+        &ActionSpec::Mirred(MirredSpec::Mirror { to, control: Control::Pipe }) => {
             format!("mirror {}", show_target(to, ports))
         }
-        ActionSpec::Mirred(MirredSpec::Mirror { to, control }) => {
+        &ActionSpec::Mirred(MirredSpec::Mirror { to, control }) => {
             format!("mirror {} then {}", show_target(to, ports), show_control(control))
         }
-        ActionSpec::Mirred(MirredSpec::Redirect { to }) => format!("redirect {}", show_target(to, ports)),
+        &ActionSpec::Mirred(MirredSpec::Redirect { to }) => format!("redirect {}", show_target(to, ports)),
+        ActionSpec::Police(police) => police::show(police),
     }
 }
 
@@ -260,7 +283,8 @@ fn show_target(to: Target, ports: &Names) -> String {
     }
 }
 
-fn show_control(control: Control) -> String {
+/// A verdict as a word, or two.
+pub fn show_control(control: Control) -> String {
     match control {
         Control::Jump(to) => format!("jump {to}"),
         Control::Goto(chain) => format!("goto {chain}"),

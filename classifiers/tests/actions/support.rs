@@ -1,0 +1,83 @@
+//! A block with one list of actions, and frames to try it with.
+
+use std::sync::Arc;
+
+use tidegate_classifiers::block::Block;
+use tidegate_classifiers::classify::Context;
+use tidegate_classifiers::counters::Hits;
+use tidegate_classifiers::error::RequestError;
+use tidegate_classifiers::packet::Packet;
+use tidegate_classifiers::port::{Egress, PortId, WorkerId};
+use tidegate_classifiers::request::{self, ActionSpec, ETH_P_ALL, FilterSpec, GactSpec, KindSpec};
+use tidegate_classifiers::verdict::{Control, Verdict};
+
+/// The packet in hand: no ports, but its bytes.
+#[derive(Clone, Debug)]
+pub(crate) struct InHand {
+    pub(crate) frame: Vec<u8>,
+}
+
+impl Egress for InHand {
+    fn frame(&self) -> &[u8] {
+        &self.frame
+    }
+
+    fn ready(&self, _: PortId) -> bool {
+        false
+    }
+
+    fn mirror(&mut self, _: PortId) -> bool {
+        false
+    }
+}
+
+/// A block.
+pub(crate) struct Rig {
+    pub(crate) block: Arc<Block>,
+}
+
+impl Rig {
+    /// With one filter for everything, of priority 1.
+    pub(crate) fn new(actions: &[ActionSpec]) -> Rig {
+        let rig = Rig { block: Block::new(4) };
+        rig.add(1, actions).unwrap();
+        rig
+    }
+
+    /// Another filter for everything.
+    pub(crate) fn add(&self, priority: u32, actions: &[ActionSpec]) -> Result<(), RequestError> {
+        request::add_filter(&self.block, &matchall(priority, actions)).map(|_| ())
+    }
+
+    /// What becomes of `frame` at `now_ns`, as `worker`.
+    pub(crate) fn send(&self, worker: u16, in_hand: &mut InHand, now_ns: u64) -> Verdict {
+        let packet = Packet::parse(&in_hand.frame, PortId(0)).unwrap();
+        let generation = self.block.plane().generation();
+        let mut rng = fastrand::Rng::with_seed(1);
+        let mut cx = Context { worker: WorkerId(worker), generation, now_ns, rng: &mut rng, egress: in_hand };
+        self.block.classify(&self.block.head(), &packet, &mut cx)
+    }
+
+    /// What the action at `place` of the filter of this priority counted.
+    pub(crate) fn hits(&self, priority: u32, place: usize) -> Hits {
+        let all = request::dump(&self.block);
+        all.iter().find(|info| info.priority == priority).unwrap().actions[place].hits
+    }
+}
+
+pub(crate) fn matchall(priority: u32, actions: &[ActionSpec]) -> FilterSpec {
+    FilterSpec {
+        chain: 0,
+        priority,
+        protocol: ETH_P_ALL,
+        handle: 0,
+        kind: KindSpec::Matchall,
+        actions: actions.into(),
+        name: "".into(),
+        options: Default::default(),
+    }
+}
+
+pub(crate) fn gact(control: Control) -> ActionSpec {
+    ActionSpec::Gact(GactSpec { control, random: None })
+}
