@@ -45,7 +45,7 @@ impl Block {
     /// # Panics
     /// If `cx.worker` is not one of the workers this block was made for.
     #[inline]
-    pub fn classify<E: Egress>(&self, head: &ProtoList, packet: &Packet, cx: &mut Context<'_, E>) -> Verdict {
+    pub fn classify<E: Egress>(&self, head: &ProtoList, packet: &mut Packet, cx: &mut Context<'_, E>) -> Verdict {
         let mut walk = Walk { cx, target: None };
         let mut outcome = walk.list(head, packet);
         for _ in 0..RESTARTS_MAX {
@@ -70,10 +70,10 @@ impl Block {
 impl<E: Egress> Walk<'_, '_, E> {
     /// What the first proto that decides says; `Continue` if none does.
     #[inline]
-    fn list(&mut self, list: &ProtoList, packet: &Packet) -> Outcome {
-        let protocol = packet.protocol();
+    fn list(&mut self, list: &ProtoList, packet: &mut Packet) -> Outcome {
         let decided = list.try_for_each(|entry| {
-            if entry.proto.protocol() != protocol && entry.proto.protocol() != ETH_P_ALL {
+            // As it is now: an action of an earlier proto may have changed it.
+            if entry.proto.protocol() != packet.protocol() && entry.proto.protocol() != ETH_P_ALL {
                 return ControlFlow::Continue(()); // [DP-3]
             }
             match entry.view.classify(packet, self) {

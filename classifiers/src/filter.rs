@@ -120,7 +120,7 @@ impl Filter {
 
     /// Counts `packet`, which matched, and runs the actions.
     #[inline]
-    pub(crate) fn apply<E: Egress>(&self, packet: &Packet, cx: &mut Walk<'_, '_, E>) -> Outcome {
+    pub(crate) fn apply<E: Egress>(&self, packet: &mut Packet, cx: &mut Walk<'_, '_, E>) -> Outcome {
         self.hits.hit(cx.worker, packet.l3_len(), cx.now_ns);
         self.actions.run(packet, cx)
     }

@@ -31,7 +31,7 @@
 //! let (mut rng, mut egress) = (fastrand::Rng::new(), NoPorts);
 //! let generation = block.plane().generation();
 //! let mut cx = Context { worker: WorkerId(0), generation, now_ns: 1, rng: &mut rng, egress: &mut egress };
-//! assert_eq!(block.classify(&block.head(), &packet, &mut cx), Verdict::Trap);
+//! assert_eq!(block.classify(&block.head(), &mut packet, &mut cx), Verdict::Trap);
 //! assert_eq!(dump(&block)[0].hits.packets, 1);
 //! # Ok::<(), tidegate_classifiers::error::RequestError>(())
 //! ```

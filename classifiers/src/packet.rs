@@ -57,6 +57,19 @@ impl Packet {
         Some(Packet { key, protocol, len: count(frame.len()), l3_len: count(l3_len), mark: 0 })
     }
 
+    /// Parses the packet anew, after `frame` was edited. Its mark stays.
+    pub fn parse_again(&mut self, frame: &[u8]) {
+        if let Some(parsed) = Packet::parse(frame, self.port()) {
+            *self = Packet { mark: self.mark, ..parsed };
+        }
+    }
+
+    /// The port that it came in at.
+    fn port(&self) -> PortId {
+        #[expect(clippy::cast_possible_truncation, reason = "it was made of a port's number")]
+        PortId((self.key.get(flow_key::INDEV) - 1) as u16)
+    }
+
     /// The fields found.
     #[inline]
     pub fn key(&self) -> &FlowKey {

@@ -14,6 +14,17 @@ pub trait Egress {
     /// The packet in hand, from its Ethernet header on: for kinds that look at more than the parse of it.
     fn frame(&self) -> &[u8];
 
+    /// Has `edit` change the packet in hand; it gets no bytes in a world of packets that have none.
+    fn edit<T>(&mut self, edit: impl FnOnce(&mut [u8]) -> T) -> T {
+        edit(&mut [])
+    }
+
+    /// Makes the packet in hand `len` bytes long: cut off at its end, or longer there by bytes of any value. `false`, and
+    /// nothing is changed, if there is no room for that many.
+    fn resize(&mut self, _len: usize) -> bool {
+        false
+    }
+
     /// Whether frames can be sent to `port` now: the interface is there, up, and has carrier.
     fn ready(&self, port: PortId) -> bool;
 

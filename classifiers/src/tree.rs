@@ -56,7 +56,7 @@ impl<V: Keyed> Tree<V> {
 
     /// Calls `f` in order until it breaks.
     #[inline]
-    pub(crate) fn try_for_each<B>(&self, mut f: impl FnMut(&V) -> ControlFlow<B>) -> ControlFlow<B> {
+    pub(crate) fn try_for_each<'a, B>(&'a self, mut f: impl FnMut(&'a V) -> ControlFlow<B>) -> ControlFlow<B> {
         match &self.root {
             Node::Chunk(entries) => entries.iter().try_for_each(f),
             inner => inner.try_for_each(&mut f),
@@ -106,7 +106,7 @@ impl<V: Keyed> Tree<V> {
 }
 
 impl<V: Keyed> Node<V> {
-    fn try_for_each<B>(&self, f: &mut impl FnMut(&V) -> ControlFlow<B>) -> ControlFlow<B> {
+    fn try_for_each<'a, B>(&'a self, f: &mut impl FnMut(&'a V) -> ControlFlow<B>) -> ControlFlow<B> {
         match self {
             Node::Chunk(entries) => entries.iter().try_for_each(f),
             Node::Inner(branches) => branches.iter().try_for_each(|(_, node)| node.try_for_each(f)),

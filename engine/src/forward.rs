@@ -79,8 +79,7 @@ impl<'a, R: Rings> InHand<'a, R> {
         tally: &'a mut [Totals],
         again: &'a mut Reentries<R::Frame>,
     ) -> Self {
-        #[expect(clippy::cast_possible_truncation, reason = "a packet fits in a frame, a frame is far below 4 GiB")]
-        let len = rings.bytes(&frame).len() as u32;
+        let len = length(rings.bytes(&frame));
         let received = &mut tally[usize::from(port.0)];
         received.rx_packets += 1;
         received.rx_bytes += u64::from(len);
@@ -211,6 +210,16 @@ impl<R: Rings> Egress for InHand<'_, R> {
         self.bytes()
     }
 
+    fn edit<T>(&mut self, edit: impl FnOnce(&mut [u8]) -> T) -> T {
+        self.rings.edit(&mut self.frame, edit)
+    }
+
+    fn resize(&mut self, len: usize) -> bool {
+        let fits = self.rings.resize(&mut self.frame, len);
+        self.len = length(self.bytes());
+        fits
+    }
+
     #[inline]
     fn ready(&self, port: PortId) -> bool {
         self.ports.ready(port).is_some()
@@ -237,6 +246,12 @@ impl<R: Rings> Egress for InHand<'_, R> {
         let mut later = self.ports.iter().filter(|(port, _)| Some(*port) > after && *port != self.port);
         later.find(|(_, state)| bound(state)).map(|(port, _)| port)
     }
+}
+
+#[inline]
+#[expect(clippy::cast_possible_truncation, reason = "a packet fits in a frame, a frame is far below 4 GiB")]
+fn length(bytes: &[u8]) -> u32 {
+    bytes.len() as u32
 }
 
 #[inline]
@@ -446,6 +461,40 @@ mod tests {
         assert_eq!((world.rings.sent(TAP), world.rings.sent(WAN)), (vec![FRAME.to_vec()], vec![FRAME.to_vec()]));
         assert_eq!((world.tally[0].mirrored, world.tally[0].forwarded_packets), (1, 1));
         assert_eq!((world.tally[1].tx_packets, world.tally[2].tx_packets), (1, 1));
+    }
+
+    /// [AV-6]: a copy shows what the packet was when it was made.
+    #[test]
+    fn an_edit_changes_the_packet_in_hand_and_no_copy_of_it() {
+        let mut world = World::new();
+        world.packet(FRAME, |mut in_hand| {
+            assert!(in_hand.mirror(TAP));
+            assert!(in_hand.resize(104));
+            in_hand.edit(|bytes| bytes.copy_from_slice(&[8; 104]));
+            assert!(in_hand.mirror(TAP));
+            in_hand.settle(Verdict::Pass);
+        });
+        assert_eq!(world.rings.sent(TAP), [FRAME.to_vec(), vec![8; 104]]);
+        assert_eq!(world.rings.sent(WAN), [[8; 104]]);
+        let [lan, wan, tap] = &world.tally;
+        assert_eq!((lan.rx_bytes, lan.forwarded_bytes, wan.tx_bytes, tap.tx_bytes), (100, 104, 104, 204));
+    }
+
+    #[test]
+    fn a_packet_grows_as_far_as_its_chunk_and_then_its_target_allow() {
+        let mut world = World::new();
+        world.packet(&[0; 1522], |mut in_hand| {
+            assert!(!in_hand.resize(2049) && !in_hand.resize(0));
+            assert_eq!(in_hand.bytes().len(), 1522);
+            assert!(in_hand.resize(2048) && in_hand.resize(1526));
+            in_hand.settle(Verdict::Pass);
+        });
+        assert_eq!((world.tally[0].forwarded_packets, world.dropped(DropReason::TooLong)), (0, 1));
+        world.packet(&[0; 1526], |mut in_hand| {
+            assert!(in_hand.resize(1522));
+            in_hand.settle(Verdict::Pass);
+        });
+        assert_eq!(world.tally[0].forwarded_packets, 1);
     }
 
     #[test]

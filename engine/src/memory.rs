@@ -163,6 +163,19 @@ impl Rings for MemoryRings {
     }
 
     #[inline]
+    fn edit<T>(&mut self, frame: &mut MemoryFrame, edit: impl FnOnce(&mut [u8]) -> T) -> T {
+        edit(&mut self.memory[place(&self.layout, frame)])
+    }
+
+    fn resize(&mut self, frame: &mut MemoryFrame, len: usize) -> bool {
+        match u32::try_from(len) {
+            Ok(len @ 1..) if len <= self.layout.chunk_size => frame.len = len,
+            _ => return false,
+        }
+        true
+    }
+
+    #[inline]
     fn copy(&mut self, frame: &MemoryFrame) -> Option<MemoryFrame> {
         let mut copy = self.free.pop()?;
         copy.len = frame.len;

@@ -64,6 +64,13 @@ pub trait Rings {
     /// The packet in `frame`.
     fn bytes<'a>(&'a self, frame: &'a Self::Frame) -> &'a [u8];
 
+    /// Has `edit` change the bytes of the packet in `frame`.
+    fn edit<T>(&mut self, frame: &mut Self::Frame, edit: impl FnOnce(&mut [u8]) -> T) -> T;
+
+    /// Makes the packet in `frame` `len` bytes long: cut off at its end, or longer there by bytes of any value. `false`,
+    /// and nothing is changed, if its chunk has no room for that many, or for no bytes at all.
+    fn resize(&mut self, frame: &mut Self::Frame, len: usize) -> bool;
+
     /// A free frame holding a copy of the packet in `frame`; `None` if no frame is free.
     fn copy(&mut self, frame: &Self::Frame) -> Option<Self::Frame>;
 

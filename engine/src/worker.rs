@@ -180,9 +180,9 @@ impl<R: Rings> Worker<R> {
                 let verdict = match (Packet::parse(in_hand.bytes(), port), &filters) {
                     (None, _) => Verdict::Drop(DropReason::Runt),
                     (Some(_), None) => Verdict::Pass,
-                    (Some(packet), Some((block, head))) => {
+                    (Some(mut packet), Some((block, head))) => {
                         let (worker, rng, egress) = (self.id, &mut self.rng, &mut in_hand);
-                        block.classify(head, &packet, &mut Context { worker, generation, now_ns, rng, egress })
+                        block.classify(head, &mut packet, &mut Context { worker, generation, now_ns, rng, egress })
                     }
                 };
                 in_hand.settle(verdict);
@@ -204,9 +204,9 @@ impl<R: Rings> Worker<R> {
             let verdict = match (Packet::parse(in_hand.bytes(), port), block) {
                 (None, _) => Verdict::Drop(DropReason::Runt),
                 (Some(_), None) => Verdict::Pass,
-                (Some(packet), Some(block)) => {
+                (Some(mut packet), Some(block)) => {
                     let (worker, rng, egress) = (self.id, &mut self.rng, &mut in_hand);
-                    block.classify(&block.head(), &packet, &mut Context { worker, generation, now_ns, rng, egress })
+                    block.classify(&block.head(), &mut packet, &mut Context { worker, generation, now_ns, rng, egress })
                 }
             };
             in_hand.settle(verdict);

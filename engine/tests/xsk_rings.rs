@@ -249,6 +249,30 @@ fn what_does_not_fit_a_chunk_is_no_frame() {
 }
 
 #[test]
+fn an_edited_packet_leaves_as_it_was_made_and_its_copy_as_it_was() {
+    let Some(bed) = Bed::new(1) else { return };
+    let (mut rings, _gates) = bed.gateway(RINGS);
+    let [mut host, _] = bed.endpoints();
+    let packet = tagged(60, 7);
+    let mut frame = rings.frame(&packet).unwrap();
+    let copy = rings.copy(&frame).unwrap();
+    assert!(!rings.resize(&mut frame, 1793) && !rings.resize(&mut frame, 0));
+    assert_eq!(rings.bytes(&frame), packet);
+    assert!(rings.resize(&mut frame, 1792) && rings.resize(&mut frame, 64));
+    rings.edit(&mut frame, |bytes| {
+        bytes.copy_within(12..60, 16);
+        bytes[12..16].copy_from_slice(&[0x81, 0, 0, 7]);
+    });
+    let edited = [&packet[..12], &[0x81, 0, 0, 7], &packet[12..]].concat();
+    for (frame, expected) in [(frame, edited), (copy, packet)] {
+        rings.send(LEFT, frame).unwrap();
+        rings.flush();
+        assert_eq!(host.recv(Duration::from_secs(1)), Some(expected));
+    }
+    assert_eq!(rings.census().in_hand(), 0);
+}
+
+#[test]
 fn a_frame_is_worth_nothing_to_other_rings() {
     let Some(bed) = Bed::new(2) else { return };
     let mut one = bed.rings(RINGS, 0, ZeroCopy::Never).unwrap();

@@ -110,7 +110,7 @@ impl Actions {
     /// Runs the list for `packet`. `pipe`, `jump` and `repeat` steer it, everything else ends it; at its end the
     /// packet passes [AV-1].
     #[inline]
-    pub(crate) fn run<E: Egress>(&self, packet: &Packet, cx: &mut Walk<'_, '_, E>) -> Outcome {
+    pub(crate) fn run<E: Egress>(&self, packet: &mut Packet, cx: &mut Walk<'_, '_, E>) -> Outcome {
         let mut next = 0;
         let mut jumps = 0;
         while let Some(action) = self.list.get(next) {
@@ -238,7 +238,7 @@ impl Action {
     /// Runs the action, again for as long as it says `repeat`, with the same parameters throughout [CC-20]. `Break`: it
     /// decided about the packet itself. Where it says `goto`, the list is in `cx`.
     #[inline]
-    fn run<E: Egress>(&self, packet: &Packet, cx: &mut Walk<'_, '_, E>) -> ControlFlow<Verdict, Control> {
+    fn run<E: Egress>(&self, packet: &mut Packet, cx: &mut Walk<'_, '_, E>) -> ControlFlow<Verdict, Control> {
         self.with_params(|params| {
             let mut said = self.run_once(&params.spec, packet, cx);
             for _ in 1..REPEATS_MAX {
@@ -258,7 +258,7 @@ impl Action {
     fn run_once<E: Egress>(
         &self,
         spec: &ActionSpec,
-        packet: &Packet,
+        packet: &mut Packet,
         cx: &mut Walk<'_, '_, E>,
     ) -> ControlFlow<Verdict, Control> {
         self.stats.hit(cx.worker, packet.l3_len(), cx.now_ns); // [ST-5]

@@ -33,7 +33,7 @@ struct Marked {
 impl Marks {
     /// What the filter for the mark of `packet` says.
     #[inline]
-    pub(crate) fn classify<E: Egress>(&self, packet: &Packet, cx: &mut Walk<'_, '_, E>) -> Outcome {
+    pub(crate) fn classify<E: Egress>(&self, packet: &mut Packet, cx: &mut Walk<'_, '_, E>) -> Outcome {
         let mark = packet.mark() & self.mask.unwrap_or_default();
         let filter = self.filters.get(mark.into()).and_then(|marked| marked.filters.at(cx.generation));
         match filter.map(|filter| (filter, filter.matches())) {

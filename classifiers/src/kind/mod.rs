@@ -272,7 +272,7 @@ pub(crate) enum View {
 impl View {
     /// What the filters say about `packet`; `Continue` if none matches.
     #[inline]
-    pub(crate) fn classify<E: Egress>(&self, packet: &Packet, cx: &mut Walk<'_, '_, E>) -> Outcome {
+    pub(crate) fn classify<E: Egress>(&self, packet: &mut Packet, cx: &mut Walk<'_, '_, E>) -> Outcome {
         match self {
             View::Nothing => Outcome::Continue,
             View::Flower(groups) => groups.classify(packet, cx),

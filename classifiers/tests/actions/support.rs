@@ -51,11 +51,11 @@ impl Rig {
 
     /// What becomes of `frame` at `now_ns`, as `worker`.
     pub(crate) fn send(&self, worker: u16, in_hand: &mut InHand, now_ns: u64) -> Verdict {
-        let packet = Packet::parse(&in_hand.frame, PortId(0)).unwrap();
+        let mut packet = Packet::parse(&in_hand.frame, PortId(0)).unwrap();
         let generation = self.block.plane().generation();
         let mut rng = fastrand::Rng::with_seed(1);
         let mut cx = Context { worker: WorkerId(worker), generation, now_ns, rng: &mut rng, egress: in_hand };
-        self.block.classify(&self.block.head(), &packet, &mut cx)
+        self.block.classify(&self.block.head(), &mut packet, &mut cx)
     }
 
     /// What the action at `place` of the filter of this priority counted.

@@ -136,7 +136,7 @@ fn packets_are_classified_while_locks_are_held() {
             rng: &mut fastrand::Rng::with_seed(1),
             egress: &mut World::default(),
         };
-        assert_eq!(block.classify(&block.head(), &tcp(80), &mut cx), Verdict::Trap);
+        assert_eq!(block.classify(&block.head(), &mut tcp(80), &mut cx), Verdict::Trap);
         let block = Arc::clone(block);
         std::thread::spawn(move || {
             let mut rig = Rig::over(block);

@@ -82,7 +82,7 @@ impl Rig {
         self.now_ns += 1;
         let (generation, now_ns) = (self.block.plane().generation(), self.now_ns);
         let mut cx = Context { worker, generation, now_ns, rng: &mut self.rng, egress: &mut self.world };
-        self.block.classify(head, packet, &mut cx)
+        self.block.classify(head, &mut packet.clone(), &mut cx)
     }
 
     /// The only filter at this place.

@@ -148,11 +148,11 @@ pub(crate) fn burst(block: &Block) -> Burst {
 pub(crate) fn send_at(block: &Block, burst: &Burst, from: u64, to: u64) -> Verdict {
     let mac = |n: u64| n.to_be_bytes()[2..].to_vec();
     let frame = [mac(to), mac(from), vec![0x88, 0xb5], vec![0; 20]].concat();
-    let packet = Packet::parse(&frame, PortId(0)).unwrap();
+    let mut packet = Packet::parse(&frame, PortId(0)).unwrap();
     let (mut rng, mut egress) = (fastrand::Rng::with_seed(1), InHand(&frame));
     let mut cx =
         Context { worker: WorkerId(0), generation: burst.generation, now_ns: 1, rng: &mut rng, egress: &mut egress };
-    block.classify(&burst.head, &packet, &mut cx)
+    block.classify(&burst.head, &mut packet, &mut cx)
 }
 
 /// A packet in hand: no ports, but its bytes.

@@ -104,10 +104,10 @@ fn compare(tc: &Tc<'_>, offer: &Offer, wire: &Wire, rng: &mut fastrand::Rng) -> 
     let (mut rng, mut now_ns, mut dropped, mut passed) = (fastrand::Rng::new(), 0, 0, 0);
     for frame in &frames {
         now_ns += 1;
-        let packet = Packet::parse(frame, PortId(0)).expect("an Ethernet header at least");
+        let mut packet = Packet::parse(frame, PortId(0)).expect("an Ethernet header at least");
         let mut world = World(frame);
         let mut cx = Context { worker: WorkerId(0), generation, now_ns, rng: &mut rng, egress: &mut world };
-        match block.classify(&head, &packet, &mut cx) {
+        match block.classify(&head, &mut packet, &mut cx) {
             Verdict::Drop(_) => dropped += 1,
             Verdict::Pass => passed += 1,
             _ => {}

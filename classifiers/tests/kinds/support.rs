@@ -59,7 +59,7 @@ pub(crate) fn classify(block: &Block, worker: u16, sent: &Sent) -> Verdict {
         rng: &mut rng,
         egress: &mut egress,
     };
-    block.classify(&block.head(), &packet, &mut cx)
+    block.classify(&block.head(), &mut packet, &mut cx)
 }
 
 /// A block with a last resort: what nothing else decides about is trapped.

@@ -87,7 +87,7 @@ impl Worker {
         let (generation, now_ns) = (self.block.plane().generation(), self.now_ns);
         let mut egress = NoPorts;
         let mut cx = Context { worker: WorkerId(0), generation, now_ns, rng: &mut self.rng, egress: &mut egress };
-        self.block.classify(head, packet, &mut cx)
+        self.block.classify(head, &mut packet.clone(), &mut cx)
     }
 }
 

@@ -110,7 +110,7 @@ impl Burst {
         let mut egress = AllPorts;
         let mut cx =
             Context { worker: WorkerId(0), generation: self.generation, now_ns: 1, rng: &mut rng, egress: &mut egress };
-        match self.block.classify(&self.head, packet, &mut cx) {
+        match self.block.classify(&self.head, &mut packet.clone(), &mut cx) {
             Verdict::Redirect(port) => u32::from(port.0),
             Verdict::Pass => 0,
             other => panic!("{other:?}"),

@@ -219,6 +219,16 @@ impl Rings for XskRings {
     }
 
     #[inline]
+    fn edit<T>(&mut self, frame: &mut Frame, edit: impl FnOnce(&mut [u8]) -> T) -> T {
+        self.umem.edit(frame, edit)
+    }
+
+    #[inline]
+    fn resize(&mut self, frame: &mut Frame, len: usize) -> bool {
+        self.umem.resize(frame, len)
+    }
+
+    #[inline]
     fn copy(&mut self, frame: &Frame) -> Option<Frame> {
         self.umem.copy(frame)
     }

@@ -105,6 +105,28 @@ impl Umem {
         unsafe { self.memory.data(&frame.desc) }.contents()
     }
 
+    #[inline]
+    pub(super) fn edit<T>(&mut self, frame: &mut Frame, edit: impl FnOnce(&mut [u8]) -> T) -> T {
+        self.check(frame);
+        // SAFETY: as in `bytes`; while the bytes are borrowed, so are the token and the whole UMEM: there is no other view of
+        // this chunk.
+        let mut data = unsafe { self.memory.data_mut(&mut frame.desc) };
+        edit(data.contents_mut())
+    }
+
+    /// Makes the packet in `frame` `len` bytes long. `false`, and nothing is changed, if its chunk has no room for that many, or
+    /// for no bytes at all: the kernel takes no such descriptor.
+    pub(super) fn resize(&mut self, frame: &mut Frame, len: usize) -> bool {
+        self.check(frame);
+        if len == 0 || !self.ledger.inside_chunk(frame.desc.addr(), len) {
+            return false;
+        }
+        // SAFETY: as in `edit`.
+        let mut data = unsafe { self.memory.data_mut(&mut frame.desc) };
+        data.cursor().set_pos(len);
+        true
+    }
+
     /// A free frame holding `bytes`; `None` if there is none, or `bytes` does not fit or is empty.
     pub(super) fn write(&mut self, bytes: &[u8]) -> Option<Frame> {
         let desc = self.store(bytes)?;

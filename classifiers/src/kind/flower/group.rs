@@ -58,7 +58,7 @@ impl Groups {
     /// What the first match of the first group that has one says [FL-3]; `Continue` if none matches, and also if its actions
     /// say so: no other filter of the proto is tried then [FL-12].
     #[inline]
-    pub(crate) fn classify<E: Egress>(&self, packet: &Packet, cx: &mut Walk<'_, '_, E>) -> Outcome {
+    pub(crate) fn classify<E: Egress>(&self, packet: &mut Packet, cx: &mut Walk<'_, '_, E>) -> Outcome {
         let key = packet.key();
         for group in &self.list {
             match &group.members {
@@ -78,11 +78,11 @@ impl Groups {
                 }
                 Members::Ranged(tree) => {
                     let found = tree.try_for_each(|Ranged(filters)| match filters.at(cx.generation) {
-                        Some(filter) if filter.rule().matches(key) => ControlFlow::Break(filter.apply(packet, cx)),
+                        Some(filter) if filter.rule().matches(key) => ControlFlow::Break(filter),
                         _ => ControlFlow::Continue(()),
                     });
-                    if let ControlFlow::Break(outcome) = found {
-                        return outcome;
+                    if let ControlFlow::Break(filter) = found {
+                        return filter.apply(packet, cx);
                     }
                 }
             }

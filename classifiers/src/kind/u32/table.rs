@@ -63,7 +63,7 @@ impl Table {
 
     /// What the nodes say about `packet`.
     #[inline]
-    pub(crate) fn classify<E: Egress>(&self, packet: &Packet, cx: &mut Walk<'_, '_, E>) -> Outcome {
+    pub(crate) fn classify<E: Egress>(&self, packet: &mut Packet, cx: &mut Walk<'_, '_, E>) -> Outcome {
         match self.walk(0, Place::default(), 0, packet, cx) {
             ControlFlow::Break(outcome) => outcome,
             ControlFlow::Continue(()) => Outcome::Continue,
@@ -76,7 +76,7 @@ impl Table {
         bucket: usize,
         from: Place,
         depth: u32,
-        packet: &Packet,
+        packet: &mut Packet,
         cx: &mut Walk<'_, '_, E>,
     ) -> ControlFlow<Outcome> {
         const NO_MATCH: ControlFlow<Outcome> = ControlFlow::Break(Outcome::Continue);
