@@ -41,11 +41,13 @@ pub enum DropReason {
     HostRefused,
     /// Shorter than an Ethernet header.
     Runt,
+    /// An action could not edit it: it is cut off, or its frame has no room.
+    Edit,
 }
 
 impl DropReason {
     /// Every reason, in the order of [`DropReason::index`].
-    pub const ALL: [DropReason; 9] = [
+    pub const ALL: [DropReason; 10] = [
         DropReason::Filter,
         DropReason::ReclassifyLoop,
         DropReason::ChainNotFound,
@@ -55,6 +57,7 @@ impl DropReason {
         DropReason::TooLong,
         DropReason::HostRefused,
         DropReason::Runt,
+        DropReason::Edit,
     ];
 
     /// Place in [`DropReason::ALL`], and in arrays of counters.
@@ -74,6 +77,7 @@ impl DropReason {
             DropReason::TooLong => "too_long",
             DropReason::HostRefused => "host_refused",
             DropReason::Runt => "runt",
+            DropReason::Edit => "edit",
         }
     }
 }

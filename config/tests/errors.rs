@@ -48,6 +48,7 @@ cases! {
     columns
     doubled
     doubled_key
+    edits
     empty
     families
     filter_fields

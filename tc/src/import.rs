@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
-use crate::filter;
+use crate::{action, filter};
 
 /// The filters of a listing for the port or block `on`.
 ///
@@ -64,7 +64,7 @@ fn one(record: &Value, on: &str) -> Result<Value, String> {
         _ => return Err("the gateway has no such kind".into()),
     }
     let actions = options["actions"].as_array().map(Vec::as_slice).unwrap_or_default();
-    table.insert("actions".into(), actions.iter().map(action).collect::<Result<Value, String>>()?);
+    table.insert("actions".into(), actions.iter().map(one_action).collect::<Result<Value, String>>()?);
     Ok(table.into())
 }
 
@@ -102,7 +102,7 @@ fn keys(listed: &Value) -> Result<Map<String, Value>, String> {
     Ok(keys)
 }
 
-fn action(listed: &Value) -> Result<Value, String> {
+fn one_action(listed: &Value) -> Result<Value, String> {
     let words = match listed["kind"].as_str().unwrap_or_default() {
         "gact" => {
             let first = verdict(&listed["control_action"])?;
@@ -126,8 +126,14 @@ fn action(listed: &Value) -> Result<Value, String> {
             };
             format!("{what} {target}{into}{then}")
         }
-        "police" => return Err("tc's JSON does not tell the rate of police".into()),
-        kind => return Err(format!("the gateway has no action {kind}")),
+        // The listing of nat says `type` for it.
+        kind => {
+            let words = action::import(listed["type"].as_str().unwrap_or(kind), listed)?;
+            match verdict(&listed["control_action"])?.as_str() {
+                "pipe" => words,
+                verdict => format!("{words} then {verdict}"),
+            }
+        }
     };
     let shared = listed["ref"].as_u64() > Some(1);
     let mut table = Map::new();

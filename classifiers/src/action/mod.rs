@@ -1,10 +1,17 @@
 //! What a match does: lists of actions, run in order.
 
+mod checksum; // checksums of the Internet
+pub(crate) mod csum; // checksums made anew
 pub(crate) mod gact; // a verdict, possibly by chance
+mod headers; // where headers are in a frame
 pub(crate) mod mirred; // a copy, or the packet itself, to a port
+pub(crate) mod nat; // another IPv4 prefix
+pub(crate) mod pedit; // words of the packet, changed in their bits
 pub(crate) mod police; // a limit to a rate
+pub(crate) mod skbedit; // another mark
 pub(crate) mod spec; // what an action is asked to do, whichever its kind
 pub(crate) mod table; // actions by index: bound by filters, or standing alone
+pub(crate) mod vlan; // a tag more, less, or another one
 
 use std::ops::{ControlFlow, Deref};
 use std::sync::Arc;
@@ -266,7 +273,45 @@ impl Action {
             ActionSpec::Gact(spec) => ControlFlow::Continue(gact::run(spec, &self.seen, &self.stats, cx)),
             ActionSpec::Mirred(spec) => mirred::run(*spec, &self.stats, cx),
             ActionSpec::Police(police) => ControlFlow::Continue(police::run(police, &self.stats, packet, cx)),
+            ActionSpec::Skbedit(spec) => {
+                spec.edit(packet);
+                ControlFlow::Continue(spec.control)
+            }
+            ActionSpec::Vlan(spec) => {
+                let done = spec.edit(cx).is_some();
+                self.edited(done, spec.control, packet, cx)
+            }
+            ActionSpec::Csum(spec) => {
+                let done = cx.egress.edit(|frame| spec.edit(frame)).is_some();
+                self.edited(done, spec.control, packet, cx)
+            }
+            ActionSpec::Nat(spec) => {
+                let done = cx.egress.edit(|frame| spec.edit(frame)).is_some();
+                self.edited(done, spec.control, packet, cx)
+            }
+            ActionSpec::Pedit(spec) => {
+                if !cx.egress.edit(|frame| spec.edit(frame)) {
+                    self.stats.overlimit_one(cx.worker); // and what was done is done
+                }
+                self.edited(true, spec.control, packet, cx)
+            }
         }
+    }
+
+    /// Says `control` after the packet was edited; but if that could not be done, the packet is dropped, and counted.
+    fn edited<E: Egress>(
+        &self,
+        done: bool,
+        control: Control,
+        packet: &mut Packet,
+        cx: &Walk<'_, '_, E>,
+    ) -> ControlFlow<Verdict, Control> {
+        packet.parse_again(cx.egress.frame());
+        if done {
+            return ControlFlow::Continue(control);
+        }
+        self.stats.drop_one(cx.worker);
+        ControlFlow::Break(Verdict::Drop(DropReason::Edit))
     }
 }
 
@@ -291,8 +336,11 @@ fn validate_one(spec: &ActionSpec) -> Result<(), RequestError> {
     if spec.controls().skip(1).any(|fallback| matches!(fallback, Control::Goto(_))) {
         return Err(RequestError::Invalid("goto cannot be the second verdict")); // [ER-28]
     }
-    if let ActionSpec::Police(police) = spec {
-        police.validate()?;
+    match spec {
+        ActionSpec::Police(police) => police.validate()?,
+        ActionSpec::Vlan(spec) => spec.validate()?,
+        ActionSpec::Pedit(spec) => spec.validate()?,
+        _ => {}
     }
     for control in spec.controls() {
         match control {

@@ -1,8 +1,13 @@
 //! ActionSpec: what an action is asked to do, whichever its kind.
 
+use super::csum::CsumSpec;
 use super::gact::GactSpec;
 use super::mirred::{MirredSpec, TargetPorts};
+use super::nat::NatSpec;
+use super::pedit::PeditSpec;
 use super::police::{Police, PoliceSpec};
+use super::skbedit::SkbeditSpec;
+use super::vlan::VlanSpec;
 use crate::port::PortId;
 use crate::verdict::Control;
 
@@ -15,11 +20,30 @@ pub enum ActionKind {
     Mirred,
     /// A limit to a rate.
     Police,
+    /// A tag more, less, or another one.
+    Vlan,
+    /// Another mark.
+    Skbedit,
+    /// Checksums made anew.
+    Csum,
+    /// Words of the packet, changed in their bits.
+    Pedit,
+    /// Another IPv4 prefix.
+    Nat,
 }
 
 impl ActionKind {
     /// Every kind.
-    pub const ALL: [ActionKind; 3] = [ActionKind::Gact, ActionKind::Mirred, ActionKind::Police];
+    pub const ALL: [ActionKind; 8] = [
+        ActionKind::Gact,
+        ActionKind::Mirred,
+        ActionKind::Police,
+        ActionKind::Vlan,
+        ActionKind::Skbedit,
+        ActionKind::Csum,
+        ActionKind::Pedit,
+        ActionKind::Nat,
+    ];
 
     /// The word.
     pub const fn as_str(self) -> &'static str {
@@ -27,6 +51,11 @@ impl ActionKind {
             ActionKind::Gact => "gact",
             ActionKind::Mirred => "mirred",
             ActionKind::Police => "police",
+            ActionKind::Vlan => "vlan",
+            ActionKind::Skbedit => "skbedit",
+            ActionKind::Csum => "csum",
+            ActionKind::Pedit => "pedit",
+            ActionKind::Nat => "nat",
         }
     }
 }
@@ -40,6 +69,16 @@ pub enum ActionSpec {
     Mirred(MirredSpec),
     /// A limit to a rate.
     Police(Box<Police>),
+    /// A tag more, less, or another one.
+    Vlan(Box<VlanSpec>),
+    /// Another mark.
+    Skbedit(Box<SkbeditSpec>),
+    /// Checksums made anew.
+    Csum(Box<CsumSpec>),
+    /// Words of the packet, changed in their bits.
+    Pedit(Box<PeditSpec>),
+    /// Another IPv4 prefix.
+    Nat(Box<NatSpec>),
 }
 
 impl ActionSpec {
@@ -49,6 +88,11 @@ impl ActionSpec {
             ActionSpec::Gact(_) => ActionKind::Gact,
             ActionSpec::Mirred(_) => ActionKind::Mirred,
             ActionSpec::Police(_) => ActionKind::Police,
+            ActionSpec::Vlan(_) => ActionKind::Vlan,
+            ActionSpec::Skbedit(_) => ActionKind::Skbedit,
+            ActionSpec::Csum(_) => ActionKind::Csum,
+            ActionSpec::Pedit(_) => ActionKind::Pedit,
+            ActionSpec::Nat(_) => ActionKind::Nat,
         }
     }
 
@@ -68,6 +112,11 @@ impl ActionSpec {
             &ActionSpec::Mirred(MirredSpec::Mirror { control, .. }) => (Some(control), None),
             ActionSpec::Mirred(MirredSpec::Redirect { .. }) => (None, None),
             ActionSpec::Police(police) => (Some(police.exceed), Some(police.conform)),
+            ActionSpec::Vlan(spec) => (Some(spec.control), None),
+            ActionSpec::Skbedit(spec) => (Some(spec.control), None),
+            ActionSpec::Csum(spec) => (Some(spec.control), None),
+            ActionSpec::Pedit(spec) => (Some(spec.control), None),
+            ActionSpec::Nat(spec) => (Some(spec.control), None),
         };
         first.into_iter().chain(second)
     }
@@ -76,5 +125,35 @@ impl ActionSpec {
 impl From<PoliceSpec> for ActionSpec {
     fn from(spec: PoliceSpec) -> ActionSpec {
         ActionSpec::Police(Box::new(Police::new(spec)))
+    }
+}
+
+impl From<VlanSpec> for ActionSpec {
+    fn from(spec: VlanSpec) -> ActionSpec {
+        ActionSpec::Vlan(Box::new(spec))
+    }
+}
+
+impl From<SkbeditSpec> for ActionSpec {
+    fn from(spec: SkbeditSpec) -> ActionSpec {
+        ActionSpec::Skbedit(Box::new(spec))
+    }
+}
+
+impl From<CsumSpec> for ActionSpec {
+    fn from(spec: CsumSpec) -> ActionSpec {
+        ActionSpec::Csum(Box::new(spec))
+    }
+}
+
+impl From<PeditSpec> for ActionSpec {
+    fn from(spec: PeditSpec) -> ActionSpec {
+        ActionSpec::Pedit(Box::new(spec))
+    }
+}
+
+impl From<NatSpec> for ActionSpec {
+    fn from(spec: NatSpec) -> ActionSpec {
+        ActionSpec::Nat(Box::new(spec))
     }
 }

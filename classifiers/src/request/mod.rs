@@ -18,10 +18,15 @@ pub use filter::{add_filter, configure_filter, delete_filter, get_filter, new_fi
 pub use spec::*;
 
 pub use crate::action::{
+    csum::{CsumSpec, CsumTargets},
     gact::{GactSpec, Random, RandomMode},
     mirred::{MirredSpec, Target, TargetPorts},
+    nat::NatSpec,
+    pedit::{PeditAt, PeditHeader, PeditKey, PeditSpec},
     police::{Limit, Police, PoliceSpec},
+    skbedit::SkbeditSpec,
     spec::{ActionKind, ActionSpec},
+    vlan::{VlanEdit, VlanSpec},
 };
 
 use std::cell::RefCell;

@@ -15,11 +15,25 @@ use tidegate_classifiers::verdict::{Control, Verdict};
 #[derive(Clone, Debug)]
 pub(crate) struct InHand {
     pub(crate) frame: Vec<u8>,
+    /// Bytes that fit where it is.
+    pub(crate) room: usize,
 }
 
 impl Egress for InHand {
     fn frame(&self) -> &[u8] {
         &self.frame
+    }
+
+    fn edit<T>(&mut self, edit: impl FnOnce(&mut [u8]) -> T) -> T {
+        edit(&mut self.frame)
+    }
+
+    fn resize(&mut self, len: usize) -> bool {
+        let fits = len <= self.room;
+        if fits {
+            self.frame.resize(len, 0xee);
+        }
+        fits
     }
 
     fn ready(&self, _: PortId) -> bool {
@@ -56,6 +70,12 @@ impl Rig {
         let mut rng = fastrand::Rng::with_seed(1);
         let mut cx = Context { worker: WorkerId(worker), generation, now_ns, rng: &mut rng, egress: in_hand };
         self.block.classify(&self.block.head(), &mut packet, &mut cx)
+    }
+
+    /// What becomes of `frame` at once, and what it is then.
+    pub(crate) fn edit(&self, frame: &[u8]) -> (Verdict, Vec<u8>) {
+        let mut in_hand = InHand { frame: frame.to_vec(), room: 2048 };
+        (self.send(0, &mut in_hand, 1), in_hand.frame)
     }
 
     /// What the action at `place` of the filter of this priority counted.

@@ -1,6 +1,8 @@
 //! The action words: `drop`, `goto scan`, `mirror wan then continue`, `pass random determ drop 100`. Or a table with the
 //! words, and what tells the action from others: `{ action = "drop", index = 7 }`.
 
+mod edits; // vlan, skbedit, csum, nat
+pub mod pedit; // words of the packet, changed in their bits
 mod police; // a limit to a rate
 
 use serde_json::{Map, Value as Json};
@@ -32,7 +34,7 @@ const CONTROLS: [(&str, Control); 11] = [
 ];
 
 /// First words of an action that are no control verdicts, or need another word.
-const OTHERS: [&str; 5] = ["goto", "jump", "mirror", "redirect", "police"];
+const OTHERS: [&str; 10] = ["goto", "jump", "mirror", "redirect", "police", "vlan", "skbedit", "csum", "pedit", "nat"];
 
 const MODES: [(&str, RandomMode); 2] = [("netrand", RandomMode::Netrand), ("determ", RandomMode::Determ)];
 
@@ -143,10 +145,12 @@ fn action(text: &str, Scope { ports, chains }: Scope<'_>) -> Result<ActionSpec, 
             words.rest.next();
             ActionSpec::Mirred(MirredSpec::Redirect { to: words.target("redirect lan")? })
         }
-        Some("police") => {
-            words.rest.next();
-            police::read(&mut words)?
-        }
+        Some("police") => words.after_kind(police::read)?,
+        Some("vlan") => words.after_kind(edits::read_vlan)?,
+        Some("skbedit") => words.after_kind(edits::read_skbedit)?,
+        Some("csum") => words.after_kind(edits::read_csum)?,
+        Some("pedit") => words.after_kind(pedit::read)?,
+        Some("nat") => words.after_kind(edits::read_nat)?,
         _ => ActionSpec::Gact(words.gact()?),
     };
     match words.rest.next() {
@@ -165,6 +169,32 @@ struct Words<'a> {
 }
 
 impl<'a> Words<'a> {
+    /// What `read` makes of the words after the next one.
+    fn after_kind(&mut self, read: fn(&mut Self) -> Result<ActionSpec, Wrong>) -> Result<ActionSpec, Wrong> {
+        self.rest.next();
+        read(self)
+    }
+
+    /// The next word, if it is one of these.
+    fn option(&mut self, known: &[&str]) -> Option<&'a str> {
+        let option = self.rest.clone().next().filter(|word| known.contains(word))?;
+        self.rest.next();
+        Some(option)
+    }
+
+    /// The next word must be this one.
+    fn expect(&mut self, word: &str, example: &str) -> Result<(), Wrong> {
+        match self.word(example)? {
+            found if found == word => Ok(()),
+            found => Err(self.unexpected(found).hint(format!("write it as \"{example}\""))),
+        }
+    }
+
+    /// The verdict after an edit: `then CONTROL`.
+    fn then(&mut self) -> Result<Control, Wrong> {
+        if self.option(&["then"]).is_some() { self.control() } else { Ok(Control::Pipe) }
+    }
+
     fn gact(&mut self) -> Result<GactSpec, Wrong> {
         let control = self.control()?;
         if self.rest.clone().next() != Some("random") {
@@ -269,6 +299,11 @@ pub(crate) fn show_words(spec: &ActionSpec, ports: &Names) -> String {
         }
         &ActionSpec::Mirred(MirredSpec::Redirect { to }) => format!("redirect {}", show_target(to, ports)),
         ActionSpec::Police(police) => police::show(police),
+        ActionSpec::Vlan(spec) => edits::show_vlan(spec),
+        ActionSpec::Skbedit(spec) => edits::show_skbedit(spec),
+        ActionSpec::Csum(spec) => edits::show_csum(spec),
+        ActionSpec::Pedit(spec) => pedit::show(spec),
+        ActionSpec::Nat(spec) => edits::show_nat(spec),
     }
 }
 
@@ -280,6 +315,14 @@ fn show_target(to: Target, ports: &Names) -> String {
     match to.direction {
         Direction::Egress => which,
         Direction::Ingress => format!("{which} ingress"),
+    }
+}
+
+/// The inverse of [`Words::then`].
+fn show_then(control: Control) -> String {
+    match control {
+        Control::Pipe => String::new(),
+        control => format!(" then {}", show_control(control)),
     }
 }
 

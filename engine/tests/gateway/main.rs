@@ -6,6 +6,7 @@
 
 mod access; // who may use the control socket
 mod actions; // every verdict of section 20, mirror and redirect, on the wire
+mod edits; // actions that edit packets, and limits to a rate
 mod faults; // carrier loss, deleted ports, restarts, kill -9, foreign programs
 mod frames; // frames to send
 mod host; // the pass list, `forward_to = "host"`, trap

@@ -1,6 +1,11 @@
 //! Actions: `action drop index 7`, and their listings.
 
+mod csum; // checksums made anew
+mod nat; // another IPv4 prefix
+mod pedit; // words of the packet, changed in their bits
 mod police; // a limit to a rate
+mod skbedit; // another mark
+mod vlan; // a tag more, less, or another one
 
 use serde_json::{Map, Value, json};
 use tidegate_classifiers::request::{ActionKind, ActionSpec};
@@ -23,25 +28,8 @@ const VERDICTS: [(&str, Control); 8] = [
 ];
 
 /// Kinds of actions that tc has and the gateway has not. Any other word is taken for a verdict.
-const ELSEWHERE: [&str; 17] = [
-    "pedit",
-    "csum",
-    "nat",
-    "sample",
-    "skbedit",
-    "skbmod",
-    "tunnel_key",
-    "vlan",
-    "mpls",
-    "ct",
-    "ctinfo",
-    "connmark",
-    "bpf",
-    "gate",
-    "ife",
-    "simple",
-    "xt",
-];
+const ELSEWHERE: [&str; 12] =
+    ["sample", "skbmod", "tunnel_key", "mpls", "ct", "ctinfo", "connmark", "bpf", "gate", "ife", "simple", "xt"];
 
 /// Reads actions up to the end, or to a word that belongs to the filter: tables in the words of the file.
 pub(crate) fn read_list(words: &mut Words<'_>) -> Result<Vec<Value>, Failure> {
@@ -110,6 +98,11 @@ type Reader = fn(&mut Words<'_>, &mut Map<String, Value>) -> Result<Option<Actio
 fn reader(kind: &str) -> Option<Reader> {
     match kind {
         "police" => Some(police::read),
+        "vlan" => Some(vlan::read),
+        "skbedit" => Some(skbedit::read),
+        "csum" => Some(csum::read),
+        "pedit" => Some(pedit::read),
+        "nat" => Some(nat::read),
         _ => None,
     }
 }
@@ -192,6 +185,27 @@ fn read_mirred(words: &mut Words<'_>, table: &mut Map<String, Value>) -> Result<
     read_index(words, table)
 }
 
+/// Whether only an index is given.
+fn index_follows(words: &Words<'_>, table: &Map<String, Value>) -> bool {
+    table.contains_key("index") || words.peek().is_some_and(|word| stands_for(word, "index"))
+}
+
+/// An action of a kind of [`reader`], from a listing of tc, in the words of the file; but for its verdict.
+///
+/// # Errors
+/// Why it cannot be taken over.
+pub(crate) fn import(kind: &str, listed: &Value) -> Result<String, String> {
+    match kind {
+        "police" => Err("tc's JSON does not tell the rate of police".into()),
+        "vlan" => vlan::import(listed),
+        "skbedit" => skbedit::import(listed),
+        "csum" => Ok(csum::import(listed)),
+        "pedit" => pedit::import(listed),
+        "nat" => Ok(nat::import(listed)),
+        _ => Err(format!("the gateway has no action {kind}")),
+    }
+}
+
 /// `index N`, if it is there.
 fn read_index(words: &mut Words<'_>, table: &mut Map<String, Value>) -> Result<(), Failure> {
     if words.take_any(&["index"]) {
@@ -206,6 +220,11 @@ fn read_index(words: &mut Words<'_>, table: &mut Map<String, Value>) -> Result<(
 
 fn is_verdict(word: &str) -> bool {
     VERDICTS.iter().map(|(name, _)| *name).chain(["goto", "jump"]).any(|name| stands_for(word, name))
+}
+
+/// The verdict that comes now; `otherwise` if none does.
+fn verdict_or(words: &mut Words<'_>, otherwise: Control) -> Result<Control, Failure> {
+    if words.peek().is_some_and(is_verdict) { verdict(words) } else { Ok(otherwise) }
 }
 
 /// The verdict that must come now.
@@ -312,6 +331,11 @@ fn print(order: usize, action: &Value, alone: bool, printer: &mut Printer) {
 fn print_spec(spec: &ActionSpec, action: &Value, printer: &mut Printer) {
     match spec {
         ActionSpec::Police(police) => police::print(police, action, printer),
+        ActionSpec::Vlan(spec) => vlan::print(spec, action, printer),
+        ActionSpec::Skbedit(spec) => skbedit::print(spec, action, printer),
+        ActionSpec::Csum(spec) => csum::print(spec, action, printer),
+        ActionSpec::Pedit(spec) => pedit::print(spec, action, printer),
+        ActionSpec::Nat(spec) => nat::print(spec, action, printer),
         ActionSpec::Gact(_) | ActionSpec::Mirred(_) => {}
     }
 }
@@ -484,6 +508,37 @@ mod tests {
             ),
             ("action police index 199", json!([{"kind": "police", "index": 199}])),
             (
+                "action vlan push id 10 protocol 802.1AD prio 3 index 8",
+                json!([{"action": "vlan push 10 protocol 802.1ad priority 3", "index": 8}]),
+            ),
+            (
+                "action vlan modify id 0x10 continue action vlan pop",
+                json!([{"action": "vlan modify 16 then continue"}, {"action": "vlan pop"}]),
+            ),
+            ("action vlan index 1", json!([{"kind": "vlan", "index": 1}])),
+            (
+                "action skbedit mark 7/0xf pass index 3",
+                json!([{"action": "skbedit mark 0x7/0xf then pass", "index": 3}]),
+            ),
+            (
+                "action csum ip4h and tcp index 3 action csum udp pipe",
+                json!([{"action": "csum ip tcp then pass", "index": 3}, {"action": "csum udp"}]),
+            ),
+            ("action nat ingress 10.0.0.0/24 192.0.2.0 pipe", json!([{"action": "nat ingress 10.0.0.0/24 192.0.2.0"}])),
+            ("action nat egress any 192.0.2.1", json!([{"action": "nat egress 0.0.0.0 192.0.2.1 then pass"}])),
+            (
+                "action pedit munge offset -14 u16 set 0x1234 munge ip ttl set 64 pipe index 4",
+                json!([{"action": "pedit network-16 set 0x1234 keep 0xffff0000 and network+8 set 0x40000000 keep 0xffffff", "index": 4}]),
+            ),
+            (
+                "action pedit ex munge ip ttl add 255 munge tcp dport set 80 munge eth dst set 02:00:00:00:00:09",
+                json!([{"action": "pedit ip ttl add 255 and tcp dport set 80 and eth+0 set 0x2000000 keep 0x0 and eth+4 set 0x90000 keep 0xffff then pass"}]),
+            ),
+            (
+                "action pedit munge offset 12 u16 at 0 0f 2 set 0xaaaa retain 0xff00 pipe",
+                json!([{"action": "pedit network+12 set 0xaa000000 keep 0xffffff at 0 mask 0xf shift 2"}]),
+            ),
+            (
                 "action pass random determ drop 2 index 90 cookie C1A0",
                 json!([
                 {"action": "pass random determ drop 2", "index": 90, "cookie": "c1a0"}]),
@@ -535,6 +590,17 @@ mod tests {
             ("action police rate 1mbit burst 1k peakrate 2mbit", "'mtu' is required"),
             ("action police avrate 1mbit", "police: there is no rate estimator"),
             ("action police rate 1mbit burst 1k conform-exceed 10/drop", "Bad action type 10"),
+            ("action vlan push", "id needs to be set for push"),
+            ("action vlan pop id 3", "Error: argument \"id\" is wrong: only valid for push/modify"),
+            ("action vlan pop pop", "unexpected \"pop\""),
+            ("action vlan pop_eth", "vlan pop_eth: a port here sends nothing but Ethernet"),
+            ("action skbedit priority 3", "skbedit priority: a packet here has nothing of the kind"),
+            ("action csum pipe", "csum: at least one checksum"),
+            ("action nat ingress 10.0.0.0/33 10.0.0.1", "Error: argument \"10.0.0.0/33\" is wrong"),
+            ("action pedit munge tcp dport set 1", "Munge parameters not supported"),
+            ("action pedit munge ip ttl add 1", "Non extended mode"),
+            ("action pedit munge offset 15 u16 set 1", "offsets must be in one word"),
+            ("action pedit ex munge ip ttl set 300", "bad pedit parsing"),
             ("action ct zone 1", "Unknown action \"ct\", hence option \"zone\" is unparsable"),
             ("action gact pump", "Bad action type pump"),
             ("action goto 7", "\"chain\" keyword expected after goto"),
@@ -590,11 +656,64 @@ mod tests {
             "[{\"order\":1,\"kind\":\"police\",\"index\":26,\"control_action\":{\"type\":\"reclassify\"},\"overhead\":0,\"ref\":1,\"bind\":0,\
              \"not_in_hw\":true,\"used_hw_stats\":[\"disabled\"]}]"
         );
+        for (words, text) in [
+            ("vlan pop", "vlan  pop pipe\n\t index 1"),
+            ("vlan push 10", "vlan  push id 10 protocol 802.1Q priority 0 pipe\n\t index 1"),
+            ("vlan modify 10 protocol 802.1ad then drop", "vlan  modify id 10 protocol 802.1ad drop\n\t index 1"),
+            ("skbedit mark 7/0xff", "skbedit  mark 7/0xff pipe\n\t index 1"),
+            ("csum ip tcp then pass", "csum (iph, tcp) action pass\n\tindex 1"),
+            ("nat egress 10.0.0.0/8 192.0.2.1 then pass", " nat egress 10.0.0.0/8 192.0.2.1 pass\n\t index 1"),
+        ] {
+            let listed = json!({"action": words, "index": 1, "stats": {"ref": 1, "bind": 0}});
+            let rest = " ref 1 bind 0\n\tnot_in_hw\n\tused_hw_stats disabled\n";
+            assert_eq!(printed(&listed, Style::default()), format!("\n\taction order 1: {text}{rest}"));
+        }
+        let pedit = json!({"action": "pedit ip ttl set 64 and network-4 add 0x1 keep 0xffff0000 then pass", "index": 1,
+            "stats": {"ref": 1, "bind": 0}});
+        assert_eq!(
+            printed(&pedit, Style::default()),
+            "\n\taction order 1:  pedit action pass keys 2\n \t index 1 ref 1 bind 0\n\t key #0  at ipv4+8: val 40000000 mask 00ffffff\n\
+             \t key #1  at -4: add 00000001 mask ffff0000\n\tnot_in_hw\n\tused_hw_stats disabled\n"
+        );
+        assert_eq!(
+            printed(&pedit, Style { json: true, ..Style::default() }),
+            "[{\"order\":1,\"kind\":\"pedit\",\"control_action\":{\"type\":\"pass\"},\"nkeys\":2,\"index\":1,\"ref\":1,\"bind\":0,\"keys\":[\
+             {\"htype\":\"ipv4\",\"offset\":8,\"cmd\":\"set\",\"val\":\"40000000\",\"mask\":\"ffffff\"},\
+             {\"htype\":\"network\",\"offset\":-4,\"cmd\":\"add\",\"val\":\"1\",\"mask\":\"ffff0000\"}],\
+             \"not_in_hw\":true,\"used_hw_stats\":[\"disabled\"]}]"
+        );
         let goto = json!({"action": "goto 7", "index": 1, "no_percpu": true, "stats": {"ref": 1, "bind": 1}});
         assert_eq!(
             printed(&goto, Style::default()),
             "\n\taction order 1: gact action goto chain 7\n\t random type none pass val 0\n\t index 1 ref 1 bind 1\n\
              \tno_percpu\tnot_in_hw\n\tused_hw_stats disabled\n"
+        );
+    }
+
+    /// [CL-6]: what tc lists can be taken over, and means the same.
+    #[test]
+    fn what_is_printed_as_json_is_imported() {
+        for words in [
+            "vlan pop",
+            "vlan push 10 protocol 802.1ad priority 3",
+            "vlan modify 10 then drop",
+            "skbedit mark 0x7/0xff",
+            "csum ip tcp then pass",
+            "nat ingress 10.0.0.0/8 192.0.2.1 then pass",
+            "pedit ip ttl set 64 and network-4 add 0x1 keep 0xffff0000 and eth+0 set 0x1 keep 0x0 then pass",
+        ] {
+            let listed = json!({"action": words, "index": 1, "stats": {"ref": 1, "bind": 0}});
+            let json: Value =
+                serde_json::from_str(&printed(&listed, Style { json: true, ..Style::default() })).unwrap();
+            let kind = json[0]["kind"].as_str().or(json[0]["type"].as_str()).unwrap();
+            let taken = import(kind, &json[0]).unwrap();
+            let (_, then) = words.split_once(" then ").unwrap_or((words, "pipe"));
+            assert_eq!(actions::parse(&format!("{taken} then {then}")), actions::parse(words), "{taken}");
+        }
+        assert!(import("police", &json!({})).is_err() && import("ct", &json!({})).is_err());
+        assert!(
+            import("skbedit", &json!({"priority": 3})).is_err()
+                && import("vlan", &json!({"vlan_action": "pop_eth"})).is_err()
         );
     }
 }
