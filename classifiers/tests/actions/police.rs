@@ -200,3 +200,12 @@ fn threads_share_the_tokens_of_one_bucket() {
     let hits = rig.hits(1, 0);
     assert_eq!(hits.packets - hits.overlimits, passed);
 }
+
+/// [AK-POLICE]: only what conforms takes tokens, from both buckets or from none.
+#[test]
+fn what_the_peak_refuses_costs_nothing() {
+    let limit = Limit::Bytes { rate: 1000, burst: 200, peak: Some(1_000_000) };
+    let rig = Rig::new(&[PoliceSpec { limit, mtu: Some(114), ..MEGABIT }.into()]);
+    let verdicts = [1, 1, 100_001].map(|now_ns| rig.send(0, &mut frame(100), now_ns));
+    assert_eq!(verdicts, [Verdict::Pass, DROPPED, Verdict::Pass]);
+}
