@@ -41,6 +41,7 @@ pub(crate) struct Group {
 }
 
 #[derive(Debug)]
+#[cfg_attr(feature = "shuttle", expect(clippy::large_enum_variant, reason = "the model checker's atomics are large"))]
 enum Members {
     /// Asked one by one: nothing is faster for a few.
     Few(SmallVec<[Arc<Filter>; 2]>),
