@@ -14,12 +14,12 @@ use super::{LINGER, QueueOptions, XskError, ZeroCopy};
 /// item. A second, where nothing else happens.
 const ATTEMPTS: u32 = 100;
 
-/// The same where it may be a socket that was just closed here. The work item waits for a lock that all changes of interfaces
-/// take, on the whole machine: where many are made and deleted, each attempt waits for it as well.
-const ATTEMPTS_AFTER_CLOSE: u32 = 500;
+/// The same where it may be a socket that was just closed here: it is not another gateway's then. Usually the kernel has released
+/// the queue by now; on a machine with six times the work that it can do, it took up to six seconds.
+const ATTEMPTS_AFTER_CLOSE: u32 = 3000;
 
 /// How long a close counts as just now.
-const JUST_CLOSED: Duration = Duration::from_secs(10);
+const JUST_CLOSED: Duration = Duration::from_secs(30);
 
 /// Opens and closes the sockets of one UMEM. A queue that is opened goes to the worker's [`XskRings`], and comes back to be
 /// closed.
