@@ -26,7 +26,7 @@ impl Nft {
         Ok(nft)
     }
 
-    /// Makes the table hold what a file of [`crate::reload::case`] holds; how long that took, program and all. A list is a set,
+    /// Makes the table hold what a file of `crate::reload::case` holds; how long that took, program and all. A list is a set,
     /// and only what is different is deleted and added; rules in order are all replaced, as there is nothing in nft that would find
     /// the difference.
     ///

@@ -21,7 +21,7 @@ const ATTEMPTS_AFTER_CLOSE: u32 = 3000;
 /// How long a close counts as just now.
 const JUST_CLOSED: Duration = Duration::from_secs(30);
 
-/// Opens and closes the sockets of one UMEM. A queue that is opened goes to the worker's [`XskRings`], and comes back to be
+/// Opens and closes the sockets of one UMEM. A queue that is opened goes to the worker's `XskRings`, and comes back to be
 /// closed.
 #[derive(Debug)]
 pub struct Sockets {
