@@ -367,11 +367,12 @@ impl ProtoList {
 
     /// All protos with `priority`, the last one first: nearly always one.
     fn backwards(&self, priority: u32) -> impl Iterator<Item = &Entry> {
-        let entry = |key| self.entries.at_or_before(key).filter(|entry| entry.proto.priority() == priority);
-        let before = move |entry: &&Entry| {
-            self.entries.at_or_before(entry.key().checked_sub(1)?).filter(|entry| entry.proto.priority() == priority)
-        };
-        std::iter::successors(entry(key(priority, u32::MAX)), before)
+        let mut next = Some(key(priority, u32::MAX));
+        std::iter::from_fn(move || {
+            let entry = self.entries.at_or_before(next?).filter(|entry| entry.proto.priority() == priority)?;
+            next = entry.key().checked_sub(1);
+            Some(entry)
+        })
     }
 
     /// Priority of the first proto: what a head-change subscriber wants to know; nothing if there is none.
