@@ -13,6 +13,7 @@ use crate::kind::u32::Tables;
 use crate::ledger::{By, Ledger};
 use crate::live::{Class, Token};
 use crate::plane::{HeadChange, Plane};
+use crate::proto::ProtoRef;
 use crate::request::{ChainInfo, Cx, KindSpec, Owner};
 use crate::sync::{Arc, Changed, Loaded, Lock, class};
 use crate::transaction::Overtaken;
@@ -212,6 +213,15 @@ impl Core {
         let mut chains = self.chains.lock();
         let member = chains.find(index).filter(|member| member.is_seen(by))?;
         Some(member.take())
+    }
+
+    /// The proto of chain 0 with `priority`, for a plain request that needs no more than that: found without a lock, as
+    /// [`Chain::find`] does, and it keeps its chain. Nothing where a transaction has something to say.
+    pub(crate) fn at_hand<'c>(&self, index: u32, priority: u32, cx: &'c Cx<'c>) -> Option<ProtoRef<'c>> {
+        if index != 0 || cx.by().is_some() {
+            return None;
+        }
+        self.entry.load().last_if_seen(priority).and_then(|proto| ProtoRef::try_take(proto, cx))
     }
 
     /// The chain `index`, created if there is none. Clients do not see it before a filter is committed [CH-1].

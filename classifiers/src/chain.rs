@@ -355,6 +355,11 @@ impl ProtoList {
         self.backwards(priority).find(|entry| entry.proto.is_seen(by))
     }
 
+    /// The proto that came last to `priority`, if everybody sees it.
+    pub(crate) fn last_if_seen(&self, priority: u32) -> Option<&Arc<Proto>> {
+        self.last(priority).map(|last| &last.proto).filter(|proto| proto.is_seen(None))
+    }
+
     /// The proto that came last to `priority`.
     fn last(&self, priority: u32) -> Option<&Entry> {
         self.backwards(priority).next()

@@ -94,11 +94,15 @@ pub(crate) fn remove(by: By<'_>, block: &Arc<Block>, key: FilterKey) -> Result<(
     plane.reaper().admit(); // [DD-7]
     let result = with_kind(by, block, flush || needs_global(&key), |cx| {
         check_chain(key.chain)?;
+        let at_hand = if flush { None } else { block.core().at_hand(key.chain, key.priority, cx) };
+        if let Some(proto) = at_hand.filter(|proto| proto.chain().is_announced()) {
+            return delete(cx, usable(cx, proto, &key)?, &key);
+        }
         match block.core().get(key.chain, by) {
             None if flush => Ok(()),
             None => Err(RequestError::NotFound("chain").into()),
             Some(chain) if flush => self::flush(cx, &chain),
-            Some(chain) => delete(cx, &chain, &key),
+            Some(chain) => delete(cx, find(cx, &chain, &key)?, &key),
         }
     });
     plane.reaper().relieve();
@@ -150,8 +154,13 @@ fn with_kind<T>(
 
 /// The proto that `key` names [ER-15], [ER-16].
 fn find<'c>(cx: &'c Cx<'c>, chain: &Chain, key: &FilterKey) -> Result<ProtoRef<'c>, Refusal> {
-    const ABSENT: RequestError = RequestError::NotFound("priority");
-    let proto = chain.find(key.priority, cx).ok_or(ABSENT)?;
+    usable(cx, chain.find(key.priority, cx).ok_or(ABSENT)?, key)
+}
+
+const ABSENT: RequestError = RequestError::NotFound("priority");
+
+/// The proto, if it is what `key` says, and may be used as things are.
+fn usable<'c>(cx: &'c Cx<'c>, proto: ProtoRef<'c>, key: &FilterKey) -> Result<ProtoRef<'c>, Refusal> {
     if let Err(error) = check(&proto, key.protocol, key.kind) {
         return Err(if proto.kind().has_filters(cx.by()) { error } else { ABSENT }.into());
     }
@@ -173,8 +182,8 @@ fn check(proto: &Proto, protocol: u16, kind: Option<KindName>) -> Result<(), Req
     Ok(())
 }
 
-fn delete<'c>(cx: &'c Cx<'c>, chain: &ChainRef, key: &FilterKey) -> Result<(), Refusal> {
-    let proto = find(cx, chain, key)?;
+fn delete<'c>(cx: &'c Cx<'c>, proto: ProtoRef<'c>, key: &FilterKey) -> Result<(), Refusal> {
+    let chain = proto.chain();
     check_staged(cx, proto.kind().name())?;
     if key.handle == 0 && cx.by().is_some() {
         let some = delete_each(cx, chain, &proto)?;
@@ -257,8 +266,8 @@ fn delete_proto<'c>(cx: &'c Cx<'c>, chain: &Chain, proto: &ProtoRef<'c>) -> Resu
 /// until it builds a proto, which owns it from then on [TP-6]. And who may take the proto out again after a failure
 /// [TP-9].
 enum Obtained<'c> {
-    /// It was there. The chain reference is the request's.
-    Found { _chain: ChainRef, proto: ProtoRef<'c> },
+    /// It was there. The chain reference, if it took one to find it, is the request's.
+    Found { _chain: Option<ChainRef>, proto: ProtoRef<'c> },
     /// Built and listed by this request; the chain reference is the proto's.
     Created { proto: ProtoRef<'c> },
     /// Somebody else's, who was faster. The one built by this request is gone, and with it the chain reference.
@@ -285,8 +294,10 @@ impl<'c> Obtained<'c> {
 fn attempt(cx: &Cx<'_>, block: &Block, spec: &FilterSpec, mode: Mode) -> Result<FilterId, Refusal> {
     check_chain(spec.chain)?;
     check_staged(cx, spec.kind.name())?;
-    let chain = block.core().get_or_create(spec.chain);
-    let obtained = obtain(cx, chain, spec, mode)?;
+    let obtained = match block.core().at_hand(spec.chain, spec.priority, cx) {
+        Some(proto) if fits(cx, &proto, spec, false)? => Obtained::Found { _chain: None, proto },
+        _ => obtain(cx, block.core().get_or_create(spec.chain), spec, mode)?,
+    };
     let proto = obtained.proto();
     let changed =
         cx.plane().at(Point::ProtoObtained).map_err(Refusal::from).and_then(|()| change(cx, proto, spec, mode));
@@ -311,7 +322,7 @@ fn obtain<'c>(cx: &'c Cx<'c>, chain: ChainRef, spec: &FilterSpec, mode: Mode) ->
     if let Some(proto) = chain.find(spec.priority, cx)
         && fits(cx, &proto, spec, false)?
     {
-        return Ok(Obtained::Found { _chain: chain, proto });
+        return Ok(Obtained::Found { _chain: Some(chain), proto });
     }
     let priority = if automatic { chain.lock().automatic_priority()? } else { spec.priority };
     if chain.is_flushing() {
