@@ -27,7 +27,7 @@
 //!
 //! let mut frame = [0; 42]; // Ethernet and ARP
 //! frame[12..22].copy_from_slice(&[0x08, 0x06, 0, 1, 0x08, 0, 6, 4, 0, 1]);
-//! let packet = Packet::parse(&frame, PortId(0)).expect("an Ethernet header at least");
+//! let mut packet = Packet::parse(&frame, PortId(0)).expect("an Ethernet header at least");
 //! let (mut rng, mut egress) = (fastrand::Rng::new(), NoPorts);
 //! let generation = block.plane().generation();
 //! let mut cx = Context { worker: WorkerId(0), generation, now_ns: 1, rng: &mut rng, egress: &mut egress };
