@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 use tidegate_classifiers::live::LiveCounts;
 use tidegate_classifiers::plane::Plane;
+use tidegate_classifiers::request::ActionKind;
 use tidegate_client::{Client, frame};
 use tidegate_engine::control::{Limits, Server, Service};
 
@@ -56,8 +57,8 @@ impl Site {
             for hook in client.blocks().unwrap().into_iter().flat_map(|block| block.hooks) {
                 let _ = client.unbind(hook.strip_suffix("/egress").unwrap_or(&hook));
             }
-            for kind in ["gact", "mirred"] {
-                let _ = client.flush_actions(kind);
+            for kind in ActionKind::ALL {
+                let _ = client.flush_actions(kind.as_str());
             }
             self.plane.reaper().drain();
             match self.plane.live() {
