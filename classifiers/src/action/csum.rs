@@ -1,9 +1,9 @@
 //! csum: checksums made anew [AK-CSUM].
 
 use super::checksum::{add, crc32c, finish, sum};
-use super::headers::{Headers, L4};
+use super::headers::{Headers, L4, bytes};
 use crate::verdict::Control;
-use crate::wire::{ethertype, ip_proto};
+use crate::wire::{ethertype, icmp, ip_proto, ipv4, ipv6, sctp, tcp, udp};
 
 /// Which checksums are made anew.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,17 +60,6 @@ impl CsumTargets {
 const IGMP: u8 = 2;
 const UDPLITE: u8 = 136;
 
-/// Where fields are, from the beginning of an IP header.
-mod ip {
-    pub(super) const TOTAL_LEN: usize = 2;
-    pub(super) const CHECKSUM: usize = 10;
-    pub(super) const ADDRESSES: usize = 12;
-    pub(super) const MIN_LEN: usize = 20;
-    pub(super) const PAYLOAD_LEN_V6: usize = 4;
-    pub(super) const ADDRESSES_V6: usize = 8;
-    pub(super) const LEN_V6: usize = 40;
-}
-
 /// How the checksum of a protocol is made.
 struct Layout {
     target: CsumTargets,
@@ -85,13 +74,13 @@ struct Layout {
 impl Layout {
     fn of(protocol: u8, v6: bool) -> Option<Layout> {
         let (target, at, len, pseudo) = match protocol {
-            ip_proto::ICMP if !v6 => (CsumTargets::ICMP, 2, 8, [false, false]),
-            ip_proto::ICMPV6 if v6 => (CsumTargets::ICMP, 2, 4, [false, true]),
-            IGMP if !v6 => (CsumTargets::IGMP, 2, 8, [false, false]),
-            ip_proto::TCP => (CsumTargets::TCP, 16, 20, [true, true]),
-            ip_proto::UDP => (CsumTargets::UDP, 6, 8, [true, true]),
-            UDPLITE => (CsumTargets::UDPLITE, 6, 8, [true, true]),
-            ip_proto::SCTP => (CsumTargets::SCTP, 8, 12, [false, false]),
+            ip_proto::ICMP if !v6 => (CsumTargets::ICMP, icmp::field::CHECKSUM, 8, [false, false]),
+            ip_proto::ICMPV6 if v6 => (CsumTargets::ICMP, icmp::field::CHECKSUM, 4, [false, true]),
+            IGMP if !v6 => (CsumTargets::IGMP, icmp::field::CHECKSUM, 8, [false, false]), // laid out like ICMP
+            ip_proto::TCP => (CsumTargets::TCP, tcp::field::CHECKSUM, tcp::MIN_LEN, [true, true]),
+            ip_proto::UDP => (CsumTargets::UDP, udp::field::CHECKSUM, udp::LEN, [true, true]),
+            UDPLITE => (CsumTargets::UDPLITE, udp::field::CHECKSUM, udp::LEN, [true, true]),
+            ip_proto::SCTP => (CsumTargets::SCTP, sctp::field::CHECKSUM, sctp::LEN, [false, false]),
             _ => return None,
         };
         Some(Layout { target, at, len, pseudo })
@@ -106,25 +95,25 @@ impl CsumSpec {
         match headers.ethertype {
             ethertype::IPV4 => {
                 let header_len = usize::from(frame.get(l3)? & 0x0f) * 4;
-                let total = usize::from(u16_at(frame, l3 + ip::TOTAL_LEN)?);
-                if header_len < ip::MIN_LEN || total < header_len || frame.len() < l3 + total {
+                let total = usize::from(u16_at(frame, l3 + ipv4::field::TOTAL_LEN)?);
+                if header_len < ipv4::MIN_LEN || total < header_len || frame.len() < l3 + total {
                     return None;
                 }
-                self.transport(frame, headers.l4, l3 + total, l3 + ip::ADDRESSES..l3 + ip::MIN_LEN)?;
+                self.transport(frame, headers.l4, l3 + total, l3 + ipv4::field::SOURCE..l3 + ipv4::MIN_LEN)?;
                 if self.targets.has(CsumTargets::IP) {
                     let header = &mut frame[l3..l3 + header_len];
-                    header[ip::CHECKSUM..ip::CHECKSUM + 2].fill(0);
+                    header[ipv4::field::CHECKSUM..ipv4::field::CHECKSUM + 2].fill(0);
                     let checksum = finish(sum(0, header));
-                    header[ip::CHECKSUM..ip::CHECKSUM + 2].copy_from_slice(&checksum);
+                    header[ipv4::field::CHECKSUM..ipv4::field::CHECKSUM + 2].copy_from_slice(&checksum);
                 }
                 Some(())
             }
             ethertype::IPV6 => {
-                let end = l3 + ip::LEN_V6 + usize::from(u16_at(frame, l3 + ip::PAYLOAD_LEN_V6)?);
+                let end = l3 + ipv6::LEN + usize::from(u16_at(frame, l3 + ipv6::field::PAYLOAD_LEN)?);
                 if frame.len() < end {
                     return None;
                 }
-                self.transport(frame, headers.l4, end, l3 + ip::ADDRESSES_V6..l3 + ip::LEN_V6)
+                self.transport(frame, headers.l4, end, l3 + ipv6::field::SOURCE..l3 + ipv6::LEN)
             }
             _ => Some(()),
         }
@@ -142,7 +131,7 @@ impl CsumSpec {
         let mut covered = len;
         let field = at + layout.at..at + layout.at + 2;
         if matches!(protocol, ip_proto::UDP | UDPLITE) {
-            let said = usize::from(u16_at(frame, at + 4)?);
+            let said = usize::from(u16_at(frame, at + udp::field::LENGTH)?);
             match protocol {
                 ip_proto::UDP if !v6 && frame[field.clone()] == [0, 0] => return Some(()), // it has none
                 ip_proto::UDP => (len, covered) = (said, said),
@@ -177,5 +166,5 @@ impl CsumSpec {
 }
 
 fn u16_at(frame: &[u8], at: usize) -> Option<u16> {
-    frame.get(at..)?.first_chunk().map(|bytes| u16::from_be_bytes(*bytes))
+    bytes(frame, at).map(u16::from_be_bytes)
 }

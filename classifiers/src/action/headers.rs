@@ -65,3 +65,8 @@ pub(super) fn outer_tag(frame: &[u8]) -> Option<bool> {
         tagged => Some(tagged),
     }
 }
+
+/// `N` bytes of `frame` from `at` on; nothing if it is cut off.
+pub(super) fn bytes<const N: usize>(frame: &[u8], at: usize) -> Option<[u8; N]> {
+    frame.get(at..)?.first_chunk().copied()
+}

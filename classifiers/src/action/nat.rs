@@ -3,9 +3,9 @@
 use std::net::Ipv4Addr;
 
 use super::checksum;
-use super::headers::Headers;
+use super::headers::{Headers, bytes};
 use crate::verdict::Control;
-use crate::wire::{ethertype, ip_proto};
+use crate::wire::{ethertype, icmp, ip_proto, ipv4, tcp, udp};
 
 /// Which addresses become which others.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,20 +22,6 @@ pub struct NatSpec {
     pub control: Control,
 }
 
-/// Where fields are, from the beginning of an IPv4 header.
-mod ip {
-    pub(super) const CHECKSUM: usize = 10;
-    pub(super) const SOURCE: usize = 12;
-    pub(super) const DESTINATION: usize = 16;
-    pub(super) const MIN_LEN: usize = 20;
-}
-
-/// Where checksums are, from the beginning of their headers; and bytes of the ICMP header.
-const TCP_CHECKSUM: usize = 16;
-const UDP_CHECKSUM: usize = 6;
-const ICMP_CHECKSUM: usize = 2;
-const ICMP_LEN: usize = 8;
-
 impl NatSpec {
     /// Edits `frame`. `None`: it is cut off.
     pub(super) fn edit(&self, frame: &mut [u8]) -> Option<()> {
@@ -44,20 +30,20 @@ impl NatSpec {
             return Some(());
         }
         let l3 = headers.l3;
-        if frame.len() < l3 + ip::MIN_LEN {
+        if frame.len() < l3 + ipv4::MIN_LEN {
             return None;
         }
         let (ours, theirs) = match self.egress {
-            true => (ip::SOURCE, ip::DESTINATION),
-            false => (ip::DESTINATION, ip::SOURCE),
+            true => (ipv4::field::SOURCE, ipv4::field::DESTINATION),
+            false => (ipv4::field::DESTINATION, ipv4::field::SOURCE),
         };
         let old = bytes(frame, l3 + ours)?;
         let new = self.translate(old);
         let l4 = headers.l4.map(|l4| (l4.protocol, l4.at));
         // All that will be touched must be there before anything is.
         let checksum = match l4 {
-            Some((ip_proto::TCP, at)) if new.is_some() => Some(at + TCP_CHECKSUM),
-            Some((ip_proto::UDP, at)) if new.is_some() => Some(at + UDP_CHECKSUM),
+            Some((ip_proto::TCP, at)) if new.is_some() => Some(at + tcp::field::CHECKSUM),
+            Some((ip_proto::UDP, at)) if new.is_some() => Some(at + udp::field::CHECKSUM),
             _ => None,
         };
         if let Some(at) = checksum {
@@ -65,8 +51,8 @@ impl NatSpec {
         }
         let inner = match l4 {
             Some((ip_proto::ICMP, at)) if is_error(*frame.get(at)?) => {
-                let inner = at + ICMP_LEN;
-                bytes::<{ ip::MIN_LEN }>(frame, inner)?;
+                let inner = at + icmp::LEN;
+                bytes::<{ ipv4::MIN_LEN }>(frame, inner)?;
                 // What the error is about went the other way.
                 let old = bytes(frame, inner + theirs)?;
                 self.translate(old).map(|new| (at, inner, old, new))
@@ -75,7 +61,7 @@ impl NatSpec {
         };
         if let Some(new) = new {
             put(frame, l3 + ours, new);
-            update(frame, l3 + ip::CHECKSUM, old, new);
+            update(frame, l3 + ipv4::field::CHECKSUM, old, new);
             if let Some(at) = checksum {
                 // For UDP, 0 stands for none: a checksum that becomes 0 is written the other way.
                 let udp = matches!(l4, Some((ip_proto::UDP, _)));
@@ -88,12 +74,12 @@ impl NatSpec {
             }
         }
         if let Some((icmp, inner, old, new)) = inner {
-            let before: [u8; 2] = bytes(frame, inner + ip::CHECKSUM)?;
+            let before: [u8; 2] = bytes(frame, inner + ipv4::field::CHECKSUM)?;
             put(frame, inner + theirs, new);
-            update(frame, inner + ip::CHECKSUM, old, new);
-            let after: [u8; 2] = bytes(frame, inner + ip::CHECKSUM)?;
-            update(frame, icmp + ICMP_CHECKSUM, old, new);
-            update(frame, icmp + ICMP_CHECKSUM, [before[0], before[1], 0, 0], [after[0], after[1], 0, 0]);
+            update(frame, inner + ipv4::field::CHECKSUM, old, new);
+            let after: [u8; 2] = bytes(frame, inner + ipv4::field::CHECKSUM)?;
+            update(frame, icmp + icmp::field::CHECKSUM, old, new);
+            update(frame, icmp + icmp::field::CHECKSUM, [before[0], before[1], 0, 0], [after[0], after[1], 0, 0]);
         }
         Some(())
     }
@@ -109,10 +95,6 @@ impl NatSpec {
 /// Whether ICMP messages of this type carry the packet that they are about.
 fn is_error(icmp_type: u8) -> bool {
     matches!(icmp_type, 3 | 4 | 5 | 11 | 12)
-}
-
-fn bytes<const N: usize>(frame: &[u8], at: usize) -> Option<[u8; N]> {
-    frame.get(at..)?.first_chunk().copied()
 }
 
 fn put<const N: usize>(frame: &mut [u8], at: usize, new: [u8; N]) {

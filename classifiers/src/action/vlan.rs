@@ -5,7 +5,7 @@ use crate::classify::Walk;
 use crate::error::RequestError;
 use crate::port::Egress;
 use crate::verdict::Control;
-use crate::wire::{ethertype, vlan};
+use crate::wire::vlan;
 
 /// What is done to the outer VLAN tag.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,14 +54,16 @@ impl VlanSpec {
             VlanEdit::Push { tpid, id, priority } => (tpid, id, Some(priority)),
             VlanEdit::Modify { tpid, id, priority } => (tpid, id, priority),
         };
-        match tpid {
-            ethertype::VLAN | ethertype::QINQ if id >= 4095 => Err(RequestError::OutOfRange("a VLAN id above 4094")),
-            ethertype::VLAN | ethertype::QINQ if priority > Some(7) => {
-                Err(RequestError::OutOfRange("a VLAN priority above 7"))
-            }
-            ethertype::VLAN | ethertype::QINQ => Ok(()),
-            _ => Err(RequestError::UnsupportedProtocol("a tag is of 802.1Q or 802.1ad")),
+        if !vlan::is_tpid(tpid) {
+            return Err(RequestError::UnsupportedProtocol("a tag is of 802.1Q or 802.1ad"));
         }
+        if id >= 4095 {
+            return Err(RequestError::OutOfRange("a VLAN id above 4094"));
+        }
+        if priority > Some(7) {
+            return Err(RequestError::OutOfRange("a VLAN priority above 7"));
+        }
+        Ok(())
     }
 
     /// Edits the packet in hand. `None`: it cannot be done.

@@ -2,9 +2,11 @@
 
 use super::Fixed;
 
-mod field {
-    pub(super) const TYPE: usize = 0;
-    pub(super) const CODE: usize = 1;
+/// Where fields are.
+pub(crate) mod field {
+    pub(crate) const TYPE: usize = 0;
+    pub(crate) const CODE: usize = 1;
+    pub(crate) const CHECKSUM: usize = 2;
 }
 
 /// Bytes of the header that every message has: type, code, checksum and four bytes that depend on the type.

@@ -4,14 +4,17 @@ use std::net::Ipv4Addr;
 
 use super::{Fixed, skip};
 
-mod field {
-    pub(super) const VERSION_IHL: usize = 0;
-    pub(super) const TOS: usize = 1;
-    pub(super) const FLAGS_OFFSET: usize = 6;
-    pub(super) const TTL: usize = 8;
-    pub(super) const PROTOCOL: usize = 9;
-    pub(super) const SOURCE: usize = 12;
-    pub(super) const DESTINATION: usize = 16;
+/// Where fields are.
+pub(crate) mod field {
+    pub(crate) const VERSION_IHL: usize = 0;
+    pub(crate) const TOS: usize = 1;
+    pub(crate) const TOTAL_LEN: usize = 2;
+    pub(crate) const FLAGS_OFFSET: usize = 6;
+    pub(crate) const TTL: usize = 8;
+    pub(crate) const PROTOCOL: usize = 9;
+    pub(crate) const CHECKSUM: usize = 10;
+    pub(crate) const SOURCE: usize = 12;
+    pub(crate) const DESTINATION: usize = 16;
 }
 
 /// Bytes of a header without options.

@@ -4,12 +4,14 @@ use std::net::Ipv6Addr;
 
 use super::{Fixed, ip_proto, skip};
 
-mod field {
-    pub(super) const VERSION_CLASS_FLOW: usize = 0;
-    pub(super) const NEXT_HEADER: usize = 6;
-    pub(super) const HOP_LIMIT: usize = 7;
-    pub(super) const SOURCE: usize = 8;
-    pub(super) const DESTINATION: usize = 24;
+/// Where fields are.
+pub(crate) mod field {
+    pub(crate) const VERSION_CLASS_FLOW: usize = 0;
+    pub(crate) const PAYLOAD_LEN: usize = 4;
+    pub(crate) const NEXT_HEADER: usize = 6;
+    pub(crate) const HOP_LIMIT: usize = 7;
+    pub(crate) const SOURCE: usize = 8;
+    pub(crate) const DESTINATION: usize = 24;
 }
 
 /// Bytes of a header without extensions.

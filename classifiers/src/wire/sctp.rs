@@ -2,9 +2,11 @@
 
 use super::Fixed;
 
-mod field {
-    pub(super) const SOURCE_PORT: usize = 0;
-    pub(super) const DESTINATION_PORT: usize = 2;
+/// Where fields are.
+pub(crate) mod field {
+    pub(crate) const SOURCE_PORT: usize = 0;
+    pub(crate) const DESTINATION_PORT: usize = 2;
+    pub(crate) const CHECKSUM: usize = 8;
 }
 
 /// Bytes of the common header.

@@ -2,10 +2,12 @@
 
 use super::{Fixed, skip};
 
-mod field {
-    pub(super) const SOURCE_PORT: usize = 0;
-    pub(super) const DESTINATION_PORT: usize = 2;
-    pub(super) const OFFSET_FLAGS: usize = 12;
+/// Where fields are.
+pub(crate) mod field {
+    pub(crate) const SOURCE_PORT: usize = 0;
+    pub(crate) const DESTINATION_PORT: usize = 2;
+    pub(crate) const OFFSET_FLAGS: usize = 12;
+    pub(crate) const CHECKSUM: usize = 16;
 }
 
 /// Bytes of a header without options.
