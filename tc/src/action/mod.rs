@@ -1,6 +1,8 @@
 //! Actions: `action drop index 7`, and their listings.
 
 mod csum; // checksums made anew
+mod gact; // a verdict, possibly by chance
+mod mirred; // a copy, or the packet itself, to a port
 mod nat; // another IPv4 prefix
 mod pedit; // words of the packet, changed in their bits
 mod police; // a limit to a rate
@@ -55,7 +57,7 @@ pub(crate) fn read_list(words: &mut Words<'_>) -> Result<Vec<Value>, Failure> {
 fn read(words: &mut Words<'_>) -> Result<Map<String, Value>, Failure> {
     let mut table = Map::new();
     if words.take("mirred") {
-        read_mirred(words, &mut table)?;
+        mirred::read(words, &mut table)?;
     } else if let Some(read) = words.peek().and_then(reader) {
         let kind = words.next();
         let spec = read(words, &mut table)?;
@@ -65,7 +67,7 @@ fn read(words: &mut Words<'_>) -> Result<Map<String, Value>, Failure> {
             None => table.insert("kind".into(), kind.into()),
         };
     } else if words.take("gact") || words.peek().is_some_and(is_verdict) {
-        read_gact(words, &mut table)?;
+        gact::read(words, &mut table)?;
     } else {
         let kind = words.value()?;
         return Err(match words.peek() {
@@ -110,79 +112,6 @@ fn reader(kind: &str) -> Option<Reader> {
 /// Whether there are actions of this kind.
 pub(crate) fn is_kind(word: &str) -> bool {
     ActionKind::ALL.iter().any(|kind| kind.as_str() == word)
-}
-
-fn read_gact(words: &mut Words<'_>, table: &mut Map<String, Value>) -> Result<(), Failure> {
-    table.insert("kind".into(), "gact".into());
-    if !words.peek().is_some_and(|word| stands_for(word, "index")) {
-        let mut action = show_control(verdict(words)?);
-        if words.take_any(&["random"]) {
-            let mode = words.value()?;
-            let mode = ["netrand", "determ"].into_iter().find(|known| stands_for(mode, known));
-            let mode = mode.ok_or_else(|| Failure::new("Illegal \"random type\""))?;
-            let second = show_control(verdict(words)?);
-            let one_in = words.value()?;
-            let one_in = decimal(one_in).filter(|one_in| *one_in <= 10_000);
-            let one_in = one_in.ok_or_else(|| Failure::new("Illegal probability val"))?;
-            action = format!("{action} random {mode} {second} {}", one_in.max(1));
-        }
-        table.shift_remove("kind");
-        table.insert("action".into(), action.into());
-    }
-    read_index(words, table)
-}
-
-fn read_mirred(words: &mut Words<'_>, table: &mut Map<String, Value>) -> Result<(), Failure> {
-    read_index(words, table)?;
-    if table.contains_key("index") {
-        table.insert("kind".into(), "mirred".into());
-        return Ok(());
-    }
-    let direction = words.value()?;
-    let direction = ["egress", "ingress"]
-        .into_iter()
-        .find(|known| stands_for(direction, known))
-        .ok_or_else(|| Failure::new(format!("mirred option not supported {direction}")))?;
-    let mut what = None;
-    let mut target = None;
-    loop {
-        match words.peek() {
-            Some(word) if what.is_none() && stands_for(word, "mirror") => what = Some("mirror"),
-            Some(word) if what.is_none() && stands_for(word, "redirect") => what = Some("redirect"),
-            Some(word) if stands_for(word, "index") => {
-                read_index(words, table)?;
-                continue;
-            }
-            Some(word @ ("dev" | "blockid")) => {
-                words.next();
-                let (value, both) = (words.peek(), target.is_some());
-                let text = match value.and_then(number).filter(|index| *index > 0) {
-                    _ if both => return Err(Failure::new("mirred: \"dev\" and \"blockid\" are mutually exclusive")),
-                    _ if word == "dev" => value.unwrap_or_default().to_owned(),
-                    Some(index) => format!("block {index}"),
-                    None => return Err(Failure::new("Illegal \"blockid\"")),
-                };
-                target = Some(text);
-                words.value()?;
-                continue;
-            }
-            _ => break,
-        }
-        words.next();
-    }
-    let (Some(what), Some(target)) = (what, target) else {
-        return Err(Failure::new("mirred: a direction, mirror or redirect, and a dev or blockid must be given"));
-    };
-    let into = if direction == "ingress" { " ingress" } else { "" };
-    let then = match what {
-        "mirror" if words.peek().is_some_and(is_verdict) => match verdict(words)? {
-            Control::Pipe => String::new(),
-            verdict => format!(" then {}", show_control(verdict)),
-        },
-        _ => String::new(),
-    };
-    table.insert("action".into(), format!("{what} {target}{into}{then}").into());
-    read_index(words, table)
 }
 
 /// Whether only an index is given.
@@ -288,7 +217,7 @@ fn print(order: usize, action: &Value, alone: bool, printer: &mut Printer) {
         let words = action["action"].as_str().unwrap_or_default();
         match words.split_whitespace().collect::<Vec<_>>()[..] {
             [what @ ("mirror" | "redirect"), ref rest @ ..] => {
-                print_mirred(what, rest, printer);
+                mirred::print(what, rest, printer);
                 print_holders("\tindex ", action, printer);
             }
             [kind, ..] if reader(kind).is_some() => {
@@ -297,7 +226,7 @@ fn print(order: usize, action: &Value, alone: bool, printer: &mut Printer) {
                 }
             }
             ref words => {
-                print_gact(words, printer);
+                gact::print(words, printer);
                 print_holders("\t index ", action, printer);
             }
         }
@@ -347,54 +276,6 @@ fn print_holders(before: &str, action: &Value, printer: &mut Printer) {
     printer.field("ref", refs.clone(), format_args!(" ref {refs}"));
     printer.field("bind", binds.clone(), format_args!(" bind {binds}"));
     print_ages(&action["stats"], printer);
-}
-
-fn print_gact(words: &[&str], printer: &mut Printer) {
-    printer.field("kind", "gact", format_args!("gact "));
-    let at = words.iter().position(|word| *word == "random").unwrap_or(words.len());
-    let (first, random) = words.split_at(at);
-    print_verdict("action ", first, "", printer);
-    let (mode, second, one_in) = match random {
-        [_, mode, second @ .., one_in] => (*mode, second, *one_in),
-        _ => ("none", &["pass"][..], "0"),
-    };
-    printer.object(Some("prob"), |printer| {
-        printer.line();
-        printer.field("random_type", mode, format_args!("\t random type {mode}"));
-        print_verdict(" ", second, " ", printer);
-        printer.field("val", one_in.parse::<u32>().unwrap_or(0), format_args!("val {one_in}"));
-    });
-    printer.line();
-}
-
-fn print_mirred(what: &str, words: &[&str], printer: &mut Printer) {
-    let (block, rest) = match words {
-        ["block", index, rest @ ..] if index.parse::<u32>().is_ok() => (index.parse::<u32>().ok(), rest),
-        [_, rest @ ..] => (None, rest),
-        [] => (None, words),
-    };
-    let (direction, rest) = match rest {
-        ["ingress", rest @ ..] => ("ingress", rest),
-        _ => ("egress", rest),
-    };
-    let verdict = match rest {
-        ["then", verdict @ ..] => verdict,
-        _ if what == "redirect" => &["stolen"],
-        _ => &["pipe"],
-    };
-    printer.field("kind", "mirred", format_args!("mirred "));
-    let title = |word: &str| word.split_at(1).0.to_uppercase() + word.split_at(1).1;
-    printer.field("mirred_action", what, format_args!("({} {} ", title(direction), title(what)));
-    printer.field("direction", direction, format_args!("to "));
-    match block {
-        Some(index) => printer.field("to_blockid", index, format_args!("block {index})")),
-        None => {
-            let dev = words.first().copied().unwrap_or("*");
-            printer.field("to_dev", dev, format_args!("device {dev})"));
-        }
-    }
-    print_verdict(" ", verdict, "", printer);
-    printer.line();
 }
 
 fn print_control(before: &str, control: Control, after: &str, printer: &mut Printer) {
