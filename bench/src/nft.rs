@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use tidegate_engine::lab::{Lab, Namespace};
 
-use crate::reload::{Shape, fate};
+use crate::reload::{Shape, address, fate};
 
 /// A table with a set and a chain, which other tables of rules take the place of.
 pub(crate) struct Nft {
@@ -33,16 +33,12 @@ impl Nft {
     /// # Errors
     /// If it is refused.
     pub(crate) fn become_file(&self, shape: Shape, filters: u32, percent: u32, second: bool) -> Result<Duration> {
-        let address = |id: u32| {
-            let [_, a, b, c] = id.to_be_bytes();
-            format!("11.{a}.{b}.{c}")
-        };
         let fates = |second: bool| (0..filters).map(move |number| fate(number, percent, second));
         let text = match shape {
             Shape::List => {
                 let others = |of: bool| {
                     let pairs = fates(of).zip(fates(!of)).filter(|(here, there)| percent == 100 || here.0 != there.0);
-                    pairs.map(|((id, _), _)| address(id)).collect::<Vec<_>>().join(", ")
+                    elements(pairs.map(|((id, _), _)| id))
                 };
                 let (gone, come) = (others(!second), others(second));
                 format!("delete element inet t s {{ {gone} }}\nadd element inet t s {{ {come} }}\n")
@@ -65,11 +61,7 @@ impl Nft {
     pub(crate) fn begin(&self, shape: Shape, filters: u32) -> Result<()> {
         self.load("flush set inet t s\nflush chain inet t c\n")?;
         if shape == Shape::List {
-            let all = (0..filters).map(|id| {
-                let [_, a, b, c] = id.to_be_bytes();
-                format!("11.{a}.{b}.{c}")
-            });
-            self.load(&format!("add element inet t s {{ {} }}\n", all.collect::<Vec<_>>().join(", ")))?;
+            self.load(&format!("add element inet t s {{ {} }}\n", elements(0..filters)))?;
         }
         Ok(())
     }
@@ -84,6 +76,11 @@ impl Nft {
         ensure!(output.status.success(), "nft: {}", String::from_utf8_lossy(&output.stderr).trim());
         Ok(took)
     }
+}
+
+/// The addresses of filters, as a list for a set.
+fn elements(ids: impl Iterator<Item = u32>) -> String {
+    ids.map(|id| address(id).to_string()).collect::<Vec<_>>().join(", ")
 }
 
 const TABLE: &str = "table inet t { set s { type ipv4_addr; }; chain c { type filter hook forward priority 0; }; }\n";

@@ -1,6 +1,7 @@
 //! `tidegate-bench reload`: how long a reload takes, and what packets notice of it.
 
 use std::fmt::Write;
+use std::net::Ipv4Addr;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -163,17 +164,23 @@ fn text(shape: Shape, filters: u32, percent: u32, second: bool) -> String {
     let mut text = String::new();
     for number in 0..filters {
         let (id, action) = fate(number, percent, second);
-        let [_, a, b, c] = id.to_be_bytes();
         let priority = if shape == Shape::List { "priority = 1\n" } else { "" };
         let _ = write!(
             text,
-            "[[filter]]\non = \"in\"\nname = \"f{id}\"\n{priority}match = {{ dst_ip = \"11.{a}.{b}.{c}\" }}\naction = \"{action}\"\n"
+            "[[filter]]\non = \"in\"\nname = \"f{id}\"\n{priority}match = {{ dst_ip = \"{}\" }}\naction = \"{action}\"\n",
+            address(id)
         );
     }
     text
 }
 
-/// Name and address of a filter, and what it does.
+/// The address of the filter with this name.
+pub(crate) fn address(id: u32) -> Ipv4Addr {
+    let [_, a, b, c] = id.to_be_bytes();
+    Ipv4Addr::new(11, a, b, c)
+}
+
+/// Name of a filter, which gives its address, and what it does.
 pub(crate) fn fate(number: u32, percent: u32, second: bool) -> (u32, &'static str) {
     match (number % 100 < percent, percent < 100, number / 100 % 3) {
         (true, true, 0 | 1) => (number + if second { 1 << 23 } else { 0 }, "drop"),
