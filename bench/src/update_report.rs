@@ -53,14 +53,14 @@ pub(crate) struct Parts {
     action: usize,
     counters: usize,
     numbers: usize,
-    group: usize,
+    index: usize,
 }
 
 impl Parts {
     /// With counters for `workers` workers.
     pub(crate) fn of(workers: u16) -> Parts {
-        let Footprint { filter, action, counters, numbers, group } = Footprint::of(workers.into());
-        Parts { filter, action, counters, numbers, group }
+        let Footprint { filter, action, counters, numbers, index } = Footprint::of(workers.into());
+        Parts { filter, action, counters, numbers, index }
     }
 }
 
@@ -248,11 +248,11 @@ impl Display for UpdateReport {
             None => writeln!(f, "The kernel has as many filters, of u32 and without an action, on each interface.")?,
         }
         let Memory { filters, workers, bytes_each, parts } = self.memory;
-        let Parts { filter, action, counters, numbers, group } = parts;
+        let Parts { filter, action, counters, numbers, index } = parts;
         writeln!(
             f,
             "A filter takes {bytes_each:.0} bytes of memory ({filters} filters): {filter} the filter, {action} its action, \
-             {counters} counters for {workers} workers, {numbers} handle and index, {group} its mask group, the rest is room \
+             {counters} counters for {workers} workers, {numbers} handle and index, {index} its slot in the chain's index, the rest is room \
              to spare."
         )?;
         match (&self.half_load, &self.no_traffic) {

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crossbeam_utils::CachePadded;
 
-use crate::chain::{Chain, ChainRef, Pin, ProtoList, Protos};
+use crate::chain::{Chain, ChainRef, Head, Pin, ProtoList, Protos};
 use crate::error::{Refusal, RequestError, Why};
 use crate::event::{BlockId, Event};
 use crate::kind::u32::Tables;
@@ -15,7 +15,7 @@ use crate::live::{Class, Token};
 use crate::plane::{HeadChange, Plane};
 use crate::proto::ProtoRef;
 use crate::request::{ChainInfo, Cx, KindSpec, Owner};
-use crate::sync::{Arc, Changed, Loaded, Lock, class};
+use crate::sync::{self, Arc, Changed, Lock, class};
 use crate::transaction::Overtaken;
 
 /// A set of chains. Requests change it, workers classify with it; any number of hooks may be bound to one.
@@ -129,8 +129,14 @@ impl Block {
     /// The protos of chain 0 as they are now; empty if there is no chain 0. A worker loads this once a burst and drops
     /// it at the burst's end [DV-11].
     #[inline]
-    pub fn head(&self) -> Loaded<ProtoList> {
-        self.core.entry.load()
+    pub fn head(&self) -> Head {
+        let era = self.core.plane.reaper().eras().enter(); // before the list
+        Head { list: self.core.entry.load(), era }
+    }
+
+    /// The same with `list`, which a subscriber was told to be chain 0 now.
+    pub fn head_at(&self, list: &ProtoList) -> Head {
+        Head { era: self.core.plane.reaper().eras().enter(), list: sync::loaded(Arc::new(list.clone())) }
     }
 
     /// Index of a shared block; 0 for a private one.

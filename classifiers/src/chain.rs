@@ -7,13 +7,15 @@ use smallvec::SmallVec;
 
 use crate::block::{Core, Template};
 use crate::error::{Refusal, RequestError};
+use crate::index::ChainIndex;
+use crate::index::era::Era;
 use crate::inject::Point;
 use crate::kind::{Deleted, View};
 use crate::ledger::By;
 use crate::live::Token;
 use crate::proto::{Proto, ProtoRef};
 use crate::reap::Garbage;
-use crate::request::Cx;
+use crate::request::{Cx, ETH_P_ALL};
 use crate::sync::{Arc, AtomicBool, Loaded, Lock, Locked, Ordering, Published, class};
 use crate::tree::{Keyed, Tree};
 
@@ -56,12 +58,24 @@ pub(crate) struct Protos {
 #[derive(Clone, Debug, Default)]
 pub struct ProtoList {
     entries: Tree<Entry>,
+    /// Those of kinds that the index does not hold.
+    walked: Tree<Entry>,
+    /// The filters of all others; nothing if there never was a proto.
+    index: Option<Arc<ChainIndex>>,
 }
 
-/// A proto in a list, with what its filters were at that moment.
+/// Chain 0 as it was at the beginning of a burst, and the burst's hold on all that its packets may find.
+#[derive(Debug)]
+pub struct Head {
+    pub(crate) list: Loaded<ProtoList>,
+    pub(crate) era: Era,
+}
+
+/// A proto in a list.
 #[derive(Clone, Debug)]
 pub(crate) struct Entry {
     pub(crate) proto: Arc<Proto>,
+    /// What its filters were at that moment; nothing if the index holds them.
     pub(crate) view: View,
     /// Above that of those of its priority that were there when it came.
     serial: u32,
@@ -155,7 +169,9 @@ impl Chain {
             }
         }
         self.flushing.store(true, Ordering::Release);
+        let index = guard.load().index.clone();
         guard.publish(ProtoList::default());
+        index.iter().for_each(|index| index.abandon());
         drop(guard);
         for proto in protos {
             drop(ProtoRef::of_list(proto, cx)); // never under the lock [LK-6]
@@ -216,8 +232,7 @@ impl Chain {
         if stale.is_empty() {
             return;
         }
-        let entries = stale.iter().map(|(entry, _)| entry.clone());
-        guard.publish(ProtoList { entries: list.entries.with_all(entries) });
+        guard.publish(list.with(stale.iter().map(|(entry, _)| entry.clone())));
         stale.iter().for_each(|(entry, version)| entry.proto.kind().set_published(*version));
     }
 }
@@ -276,7 +291,7 @@ impl ChainGuard<'_> {
     /// All protos in order.
     pub(crate) fn all(&self) -> Vec<Arc<Proto>> {
         let mut all = Vec::new();
-        let _ = self.load().try_for_each(|entry| {
+        let _ = self.load().entries.try_for_each(|entry| {
             all.push(Arc::clone(&entry.proto));
             ControlFlow::<()>::Continue(())
         });
@@ -293,16 +308,21 @@ impl ChainGuard<'_> {
         let list = self.load();
         let serial = list.last(proto.priority()).map_or(0, |last| last.serial + 1);
         let entry = Entry { proto: Arc::clone(proto), view: View::Nothing, serial };
-        self.publish(ProtoList { entries: list.entries.with(entry) });
+        let mut list = list.with([entry.clone()]);
+        let plane = self.chain.core.plane();
+        let index = list.index.get_or_insert_with(|| ChainIndex::new(plane.seed(), plane.reaper().eras()));
+        proto.kind().attach(index, entry.key());
+        self.publish(list);
     }
 
     /// Takes `proto` out and registers it as being destroyed [TP-14]. The list's reference is given back by the caller,
     /// after unlocking.
     pub(crate) fn unlink(&mut self, proto: &Arc<Proto>) {
         proto.set_dying();
+        proto.leave();
         let list = self.load();
         let Some(entry) = list.entry(proto) else { return };
-        let list = ProtoList { entries: list.entries.without(entry.key()) };
+        let list = list.without(entry);
         if let Some(last) = list.last(proto.priority()) {
             last.proto.kind().set_heir(false);
         }
@@ -344,10 +364,46 @@ impl ProtoList {
         self.entries.is_empty()
     }
 
-    /// Puts the protos to `f` in the order in which packets are put to them, until it breaks.
+    /// The filters of those kinds that it holds.
     #[inline]
-    pub(crate) fn try_for_each<B>(&self, f: impl FnMut(&Entry) -> ControlFlow<B>) -> ControlFlow<B> {
-        self.entries.try_for_each(f)
+    pub(crate) fn index(&self) -> Option<&ChainIndex> {
+        self.index.as_deref()
+    }
+
+    /// The first proto from `from` on that the index does not hold, for packets of `protocol`.
+    #[inline]
+    pub(crate) fn walked(&self, from: u64, protocol: u16) -> Option<&Entry> {
+        if self.walked.is_empty() {
+            return None;
+        }
+        let found = self.walked.try_for_each_from(from, |entry| match entry.proto.protocol() {
+            ETH_P_ALL => ControlFlow::Break(entry),
+            wanted if wanted == protocol => ControlFlow::Break(entry),
+            _ => ControlFlow::Continue(()), // [DP-3]
+        });
+        found.break_value()
+    }
+
+    fn with(&self, entries: impl IntoIterator<Item = Entry, IntoIter: Clone>) -> ProtoList {
+        let entries = entries.into_iter();
+        let walked = entries.clone().filter(|entry| !entry.proto.kind().is_indexed());
+        ProtoList {
+            walked: self.walked.with_all(walked),
+            entries: self.entries.with_all(entries),
+            index: self.index.clone(),
+        }
+    }
+
+    fn without(&self, entry: &Entry) -> ProtoList {
+        ProtoList {
+            entries: self.entries.without(entry.key()),
+            walked: if entry.proto.kind().is_indexed() {
+                self.walked.clone()
+            } else {
+                self.walked.without(entry.key())
+            },
+            index: self.index.clone(),
+        }
     }
 
     /// The proto with `priority` that `by` sees: the last of those that do not belong to another transaction.
@@ -386,6 +442,15 @@ impl ProtoList {
     }
 }
 
+impl std::ops::Deref for Head {
+    type Target = ProtoList;
+
+    #[inline]
+    fn deref(&self) -> &ProtoList {
+        &self.list
+    }
+}
+
 /// Where a proto is in the list.
 #[inline]
 fn key(priority: u32, serial: u32) -> u64 {
@@ -393,6 +458,8 @@ fn key(priority: u32, serial: u32) -> u64 {
 }
 
 impl Keyed for Entry {
+    type Key = u64;
+
     #[inline]
     fn key(&self) -> u64 {
         key(self.proto.priority(), self.serial)

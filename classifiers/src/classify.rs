@@ -1,19 +1,25 @@
 //! The data path: the one loop over chains and protos.
 
-use std::ops::ControlFlow;
+use smallvec::SmallVec;
 
 use crate::action::Outcome;
 use crate::block::Block;
-use crate::chain::ProtoList;
+use crate::chain::{Head, ProtoList};
+use crate::filter::Filter;
 use crate::generation::Generation;
+use crate::index::Query;
+use crate::index::era::Era;
 use crate::packet::Packet;
 use crate::port::{Egress, WorkerId};
-use crate::request::ETH_P_ALL;
 use crate::sync::Loaded;
+use crate::tree::Keyed;
 use crate::verdict::{DropReason, Verdict};
 
 /// Restarts by `goto` and `reclassify` that one packet may cause [DP-8].
 pub const RESTARTS_MAX: u32 = 16;
+
+/// Packets that are looked for together.
+const TOGETHER: usize = 64;
 
 /// What classification needs besides the packet: whose counters, what time, whose dice, which world.
 #[derive(Debug)]
@@ -36,6 +42,33 @@ pub(crate) struct Walk<'a, 'c, E: Egress> {
     cx: &'a mut Context<'c, E>,
     /// Where a goto leads: kept alive here while it is walked.
     pub(crate) target: Option<Loaded<ProtoList>>,
+    /// Keeps what the packet may find.
+    era: &'a Era,
+}
+
+/// The first filter of chain 0 for a packet that was looked for together with others; or nothing was looked for yet.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Found<'h>(Option<Option<&'h Filter>>);
+
+impl Head {
+    /// Looks for the first filters of `packets`, for [`Block::classify_found`]: their cache misses overlap. As many as `found`
+    /// has room for.
+    pub fn find<'h, 'p>(
+        &'h self,
+        packets: impl IntoIterator<Item = &'p Packet>,
+        generation: Generation,
+        found: &mut [Found<'h>],
+    ) {
+        let Some(index) = self.list.index() else { return };
+        let mut packets = packets.into_iter();
+        for found in found.chunks_mut(TOGETHER) {
+            let next = packets.by_ref().take(found.len());
+            let queries: SmallVec<[Query<'_>; TOGETHER]> = next.map(|packet| query(packet, 0, generation)).collect();
+            let mut filters = [None; TOGETHER];
+            index.first_of_each(&queries, &mut filters[..queries.len()], &self.era);
+            found.iter_mut().zip(filters).take(queries.len()).for_each(|(found, filter)| *found = Found(Some(filter)));
+        }
+    }
 }
 
 impl Block {
@@ -45,17 +78,33 @@ impl Block {
     /// # Panics
     /// If `cx.worker` is not one of the workers this block was made for.
     #[inline]
-    pub fn classify<E: Egress>(&self, head: &ProtoList, packet: &mut Packet, cx: &mut Context<'_, E>) -> Verdict {
-        let mut walk = Walk { cx, target: None };
-        let mut outcome = walk.list(head, packet);
+    pub fn classify<E: Egress>(&self, head: &Head, packet: &mut Packet, cx: &mut Context<'_, E>) -> Verdict {
+        self.classify_found(head, Found::default(), packet, cx)
+    }
+
+    /// The same, with what [`Head::find`] found for the packet as it is.
+    ///
+    /// # Panics
+    /// As [`Block::classify`].
+    #[inline]
+    pub fn classify_found<E: Egress>(
+        &self,
+        head: &Head,
+        found: Found<'_>,
+        packet: &mut Packet,
+        cx: &mut Context<'_, E>,
+    ) -> Verdict {
+        let mut walk = Walk { cx, target: None, era: &head.era };
+        let mut outcome = walk.list(&head.list, found, packet);
         for _ in 0..RESTARTS_MAX {
             match outcome {
                 Outcome::Continue => return Verdict::Pass, // [DP-12], and an empty chain [DP-9]
                 Outcome::Final(verdict) => return verdict,
-                Outcome::Reclassify => outcome = walk.list(head, packet), // [DP-6]
+                Outcome::Reclassify => outcome = walk.list(&head.list, Found::default(), packet), // [DP-6]
                 Outcome::Goto => {
                     let target = walk.target.take();
-                    outcome = target.map_or(Outcome::Continue, |list| walk.list(&list, packet)); // [DP-7]
+                    let go = |list: Loaded<ProtoList>| walk.list(&list, Found::default(), packet);
+                    outcome = target.map_or(Outcome::Continue, go); // [DP-7]
                 }
             }
         }
@@ -70,22 +119,32 @@ impl Block {
 impl<E: Egress> Walk<'_, '_, E> {
     /// What the first proto that decides says; `Continue` if none does.
     #[inline]
-    fn list(&mut self, list: &ProtoList, packet: &mut Packet) -> Outcome {
-        let decided = list.try_for_each(|entry| {
-            // As it is now: an action of an earlier proto may have changed it.
-            if entry.proto.protocol() != packet.protocol() && entry.proto.protocol() != ETH_P_ALL {
-                return ControlFlow::Continue(()); // [DP-3]
+    fn list(&mut self, list: &ProtoList, mut found: Found<'_>, packet: &mut Packet) -> Outcome {
+        let mut from = 0;
+        loop {
+            // As the packet is now: an action of an earlier proto may have changed it.
+            let look = || list.index()?.first(&query(packet, from, self.generation), self.era);
+            let filter = found.0.take().unwrap_or_else(look);
+            let walked = list.walked(from, packet.protocol());
+            let (outcome, proto) = match (filter, walked) {
+                (None, None) => return Outcome::Continue,
+                (Some(filter), walked) if walked.is_none_or(|entry| filter.place().proto() < entry.key()) => {
+                    (filter.apply(packet, self), filter.place().proto())
+                }
+                (None, Some(entry)) | (Some(_), Some(entry)) => (entry.view.classify(packet, self), entry.key()),
+                (Some(_), None) => unreachable!("the case before"),
+            };
+            match outcome {
+                Outcome::Continue => from = proto + 1, // [DP-5], [FL-12]
+                outcome => return outcome,
             }
-            match entry.view.classify(packet, self) {
-                Outcome::Continue => ControlFlow::Continue(()), // [DP-5]
-                outcome => ControlFlow::Break(outcome),
-            }
-        });
-        match decided {
-            ControlFlow::Break(outcome) => outcome,
-            ControlFlow::Continue(()) => Outcome::Continue,
         }
     }
+}
+
+#[inline]
+fn query(packet: &Packet, from: u64, generation: Generation) -> Query<'_> {
+    Query { key: packet.key().words(), protocol: packet.protocol(), from, generation }
 }
 
 impl<'c, E: Egress> std::ops::Deref for Walk<'_, 'c, E> {

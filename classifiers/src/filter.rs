@@ -6,7 +6,8 @@ use crate::action::{Actions, Outcome};
 use crate::classify::Walk;
 use crate::counters::Counters;
 use crate::generation::{Generation, Span};
-use crate::index::table::{Links, Member};
+use crate::index::place::Place;
+use crate::index::rule::Rule;
 use crate::kind::Matches;
 use crate::live::Token;
 use crate::packet::Packet;
@@ -26,8 +27,8 @@ pub(crate) struct Filter {
     /// Set once, under the proto's lock, by whoever deletes or replaces it [OBJ-11].
     deleted: AtomicBool,
     owner: Owner,
-    /// Those behind it in a mask group's table.
-    links: Links<Filter>,
+    /// Where in its chain it is asked.
+    place: Place,
     /// What only requests look at.
     rare: Option<Box<Rare>>,
     _live: Token,
@@ -46,14 +47,14 @@ impl Filter {
         (name, options): (&str, FilterOptions),
         matches: Matches,
         actions: Actions,
-        span: Span,
+        (span, place): (Span, Place),
         hits: Counters,
         live: Token,
     ) -> Filter {
         let rare = (!name.is_empty() || options != FilterOptions::default())
             .then(|| Box::new(Rare { name: name.into(), options }));
-        let (deleted, owner, links) = (AtomicBool::new(false), Owner::Client, Links::default());
-        Filter { matches, hits, actions, span, handle, deleted, owner, links, rare, _live: live }
+        let (deleted, owner) = (AtomicBool::new(false), Owner::Client);
+        Filter { matches, hits, actions, span, place, handle, deleted, owner, rare, _live: live }
     }
 
     /// The same, of another owner.
@@ -102,6 +103,27 @@ impl Filter {
         self.span.contains(generation)
     }
 
+    /// Where in its chain it is asked.
+    #[inline]
+    pub(crate) fn place(&self) -> &Place {
+        &self.place
+    }
+
+    /// The same, while its proto is listed.
+    #[inline]
+    pub(crate) fn is_met_at(&self, generation: Generation) -> bool {
+        self.lives_at(generation) && self.place.is_listed()
+    }
+
+    /// What it matches, where that is a masked key; nothing for every packet.
+    #[inline]
+    pub(crate) fn rule(&self) -> Option<&Rule> {
+        match &self.matches {
+            Matches::Flower(rule) => Some(rule),
+            Matches::Matchall | Matches::Fw(_) | Matches::U32(_) => None,
+        }
+    }
+
     /// What it looks for, in its kind's terms.
     #[inline]
     pub(crate) fn matches(&self) -> &Matches {
@@ -123,11 +145,5 @@ impl Filter {
     pub(crate) fn apply<E: Egress>(&self, packet: &mut Packet, cx: &mut Walk<'_, '_, E>) -> Outcome {
         self.hits.hit(cx.worker, packet.l3_len(), cx.now_ns);
         self.actions.run(packet, cx)
-    }
-}
-
-impl Member for Filter {
-    fn links(&self) -> &Links<Filter> {
-        &self.links
     }
 }

@@ -49,8 +49,8 @@ pub struct Footprint {
     pub counters: usize,
     /// Where the filter is found by its handle, and the action by its index.
     pub numbers: usize,
-    /// The bucket of a large mask group, by which packets find it.
-    pub group: usize,
+    /// Its share of the chain's index, by which packets find it: a slot of the table.
+    pub index: usize,
 }
 
 impl Footprint {
@@ -62,7 +62,7 @@ impl Footprint {
             action: COUNTS + size_of::<Action>(),
             counters: counters::bytes(workers),
             numbers: 2 * size_of::<Arc<Filter>>(),
-            group: size_of::<*const Filter>(),
+            index: crate::index::SLOT,
         }
     }
 }

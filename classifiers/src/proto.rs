@@ -7,6 +7,7 @@ use crate::chain::{Chain, ChainRef};
 use crate::error::RequestError;
 use crate::event::Event;
 use crate::filter::Filter;
+use crate::index::place::Home;
 use crate::inject::Point;
 use crate::kind::{self, Kind};
 use crate::ledger::{By, Ledger};
@@ -26,6 +27,8 @@ pub(crate) struct Proto {
     refcnt: AtomicUsize,
     /// What it must give back when it is destroyed.
     owned: Lock<Owned, { class::QUEUE }>,
+    /// Whether packets meet its filters.
+    home: Arc<Home>,
     /// A transaction has made it, and is not committed: nobody else sees it [TX-8].
     private: AtomicBool,
     _live: Token,
@@ -68,6 +71,7 @@ impl Proto {
             chain: Arc::clone(parent.chain()),
             refcnt: AtomicUsize::new(1),
             owned: Lock::new(Owned { parent: Some(parent), maker: cx.by().cloned(), dying: None }),
+            home: Home::new(),
             private: AtomicBool::new(cx.by().is_some()),
             _live: cx.plane().count(Class::Proto),
         };
@@ -138,6 +142,17 @@ impl Proto {
         self.private.store(false, Ordering::Release);
         let maker = self.owned.lock().maker.take();
         drop(maker);
+    }
+
+    /// What its filters know of it.
+    pub(crate) fn home(&self) -> &Arc<Home> {
+        &self.home
+    }
+
+    /// From now on no packet meets a filter of it, whichever it can still find. Under the chain's lock.
+    pub(crate) fn leave(&self) {
+        self.home.leave();
+        self.kind.leave();
     }
 
     /// Enters the destroy registry. Under the chain's lock, by whoever unlinks it.

@@ -9,10 +9,11 @@ use crossbeam_utils::CachePadded;
 use crate::action::{Action, Params};
 use crate::chain::{Chain, Pin, ProtoList};
 use crate::filter::Filter;
-use crate::index::era::{Eras, Over, Past, Unlinked};
-use crate::index::table::Buckets;
+use crate::index::Waste;
+use crate::index::era::{Eras, Over, Past};
 use crate::inject::{Injector, Point};
 use crate::kind::View;
+use crate::kind::flower::Group;
 use crate::kind::u32::Nodes;
 use crate::proto::Proto;
 use crate::sync::{self, AtomicUsize, Lock, Ordering, TryLock, class};
@@ -51,8 +52,8 @@ impl Quiescence for NoWorkers {
 pub(crate) enum Garbage {
     List(Arc<ProtoList>),
     View(View),
-    Member(Unlinked<Filter>),
-    Buckets(Unlinked<Buckets<Filter>>),
+    Index(Waste),
+    Group(Group),
     Nodes(Arc<Nodes>),
     Filter(Arc<Filter>),
     /// Not unlinked yet: that is done when it is dropped.
@@ -74,8 +75,6 @@ pub struct Reaper {
     /// Pending, above which a request helps.
     helping: usize,
     pending: CachePadded<AtomicUsize>,
-    /// Those among them that a table waits for.
-    awaited: CachePadded<AtomicUsize>,
     /// Not yet waiting for a grace period.
     fresh: CachePadded<Lock<Vec<Garbage>, { class::QUEUE }>>,
     /// Held by the one consumer.
@@ -108,7 +107,6 @@ impl Reaper {
             limit,
             helping,
             pending: CachePadded::default(),
-            awaited: CachePadded::default(),
             fresh: CachePadded::default(),
             waiting: TryLock::default(),
             eras: Eras::new(),
@@ -139,9 +137,6 @@ impl Reaper {
             let share = batch.garbage.len().min(SHARE - released);
             for thing in batch.garbage.drain(..share) {
                 let _ = self.injector.at(Point::Reaping);
-                if thing.is_awaited() {
-                    self.awaited.fetch_sub(1, Ordering::Relaxed);
-                }
                 thing.release(&over); // may push more [DD-3]
             }
             self.pending.fetch_sub(share, Ordering::Relaxed);
@@ -180,10 +175,6 @@ impl Reaper {
         let before = fresh.len();
         fresh.extend(garbage);
         self.pending.fetch_add(fresh.len() - before, Ordering::Relaxed);
-        let awaited = fresh[before..].iter().filter(|thing| thing.is_awaited()).count();
-        if awaited > 0 {
-            self.awaited.fetch_add(awaited, Ordering::Relaxed);
-        }
     }
 
     /// Before a request that will push: waits while too much is pending [DD-7].
@@ -195,9 +186,9 @@ impl Reaper {
         }
     }
 
-    /// After a request, without locks: helps if much is pending, or something that is awaited.
+    /// After a request, without locks: helps if much is pending.
     pub(crate) fn relieve(&self) {
-        if self.pending() > self.helping || self.awaited.load(Ordering::Relaxed) > 0 {
+        if self.pending() > self.helping {
             self.poll();
         }
     }
@@ -216,16 +207,10 @@ impl Drop for Reaper {
 }
 
 impl Garbage {
-    /// Whether something is too full as long as this is here.
-    fn is_awaited(&self) -> bool {
-        matches!(self, Garbage::Buckets(_))
-    }
-
     /// When nobody can hold it any more.
     fn release(self, over: &Over) {
         match self {
-            Garbage::Member(filter) => filter.free(over),
-            Garbage::Buckets(buckets) => buckets.free(over),
+            Garbage::Index(waste) => waste.free(over),
             other => drop(other),
         }
     }

@@ -5,7 +5,7 @@
 //! A thread takes locks from left to right only, and never two of one class:
 //!
 //! ```text
-//! GLOBAL > REGISTRY > CHAIN > INNER > ACTIONS > QUEUE
+//! GLOBAL > REGISTRY > CHAIN > INNER > INDEX > ACTIONS > QUEUE
 //! ```
 //!
 //! | class | lock | guards |
@@ -16,6 +16,7 @@
 //! | `INNER` | `block.lock` | chains of a block and their life-time fields |
 //! | `INNER` | destroy registry | protos that are unlinked and not yet destroyed |
 //! | `INNER` | `proto.lock` | `deleting`, and the kind's filters and handles; short |
+//! | `INDEX` | a chain's index | what only its one writer needs; a leaf for protos |
 //! | `ACTIONS` | action tables | actions by index, their counts; a leaf for protos |
 //! | `QUEUE` | reaper's queue, event queues, counter pool, ledgers | short, nothing is called under them |
 //!
@@ -45,8 +46,9 @@ pub(crate) mod class {
     pub(crate) const REGISTRY: u8 = 2;
     pub(crate) const CHAIN: u8 = 3;
     pub(crate) const INNER: u8 = 4;
-    pub(crate) const ACTIONS: u8 = 5;
-    pub(crate) const QUEUE: u8 = 6;
+    pub(crate) const INDEX: u8 = 5;
+    pub(crate) const ACTIONS: u8 = 6;
+    pub(crate) const QUEUE: u8 = 7;
 }
 
 /// A mutex of a class. A request that panicked left what it guards as it was before or after one of its steps, each of
@@ -94,10 +96,6 @@ pub(crate) struct TryLock<T>(Mutex<T>);
 pub(crate) type TryLocked<'a, T> = MutexGuard<'a, T>;
 
 impl<T> TryLock<T> {
-    pub(crate) fn new(value: T) -> Self {
-        TryLock(Mutex::new(value))
-    }
-
     /// Nothing if another thread has it.
     pub(crate) fn try_lock(&self) -> Option<TryLocked<'_, T>> {
         match self.0.try_lock() {
@@ -143,6 +141,14 @@ pub type Loaded<T> = arc_swap::Guard<Arc<T>>;
 /// What a load found, as long as it is held. A worker drops it at the end of its burst at the latest [DV-11].
 #[cfg(feature = "shuttle")]
 pub type Loaded<T> = Arc<T>;
+
+/// As if a load had found `value`.
+pub(crate) fn loaded<T>(value: Arc<T>) -> Loaded<T> {
+    #[cfg(not(feature = "shuttle"))]
+    return arc_swap::Guard::from_inner(value);
+    #[cfg(feature = "shuttle")]
+    value
+}
 
 impl<T> Published<T> {
     pub(crate) fn new(value: T) -> Self {

@@ -8,27 +8,29 @@ const FANOUT: usize = 64;
 
 /// An entry knows its key.
 pub(crate) trait Keyed: Clone {
-    fn key(&self) -> u64;
+    type Key: Ord + Copy + Default + std::fmt::Debug;
+
+    fn key(&self) -> Self::Key;
 }
 
 /// Entries in ascending order of their keys, no two alike. Chunks of up to 64 entries are the leaves of a tree whose inner
 /// nodes have up to 64 branches, all leaves at one depth: an update of one among 100,000 copies about 150 pointers, and
 /// who holds the tree of before sees that one, complete, for as long as it likes.
 #[derive(Clone, Debug)]
-pub(crate) struct Tree<V> {
+pub(crate) struct Tree<V: Keyed> {
     root: Node<V>,
 }
 
 #[derive(Debug)]
-enum Node<V> {
+enum Node<V: Keyed> {
     /// Empty only as a root.
     Chunk(Vec<V>),
     /// At least two branches, each with the lowest key in it.
-    Inner(Vec<(u64, Arc<Node<V>>)>),
+    Inner(Vec<(V::Key, Arc<Node<V>>)>),
 }
 
 /// With room for one more: copies are made to be added to.
-impl<V: Clone> Clone for Node<V> {
+impl<V: Keyed> Clone for Node<V> {
     fn clone(&self) -> Self {
         fn copy<T: Clone>(list: &[T]) -> Vec<T> {
             let mut copy = Vec::with_capacity(list.len() + 1);
@@ -42,7 +44,7 @@ impl<V: Clone> Clone for Node<V> {
     }
 }
 
-impl<V> Default for Tree<V> {
+impl<V: Keyed> Default for Tree<V> {
     fn default() -> Self {
         Tree { root: Node::Chunk(Vec::new()) }
     }
@@ -63,17 +65,27 @@ impl<V: Keyed> Tree<V> {
         }
     }
 
+    /// The same for those whose key is at least `from`.
+    #[inline]
+    pub(crate) fn try_for_each_from<'a, B>(
+        &'a self,
+        from: V::Key,
+        mut f: impl FnMut(&'a V) -> ControlFlow<B>,
+    ) -> ControlFlow<B> {
+        self.root.try_for_each_from(from, &mut f)
+    }
+
     /// The first entry whose key is at least `key`.
-    pub(crate) fn at_or_after(&self, key: u64) -> Option<&V> {
+    pub(crate) fn at_or_after(&self, key: V::Key) -> Option<&V> {
         self.root.at_or_after(key)
     }
 
     /// The last entry whose key is at most `key`.
-    pub(crate) fn at_or_before(&self, key: u64) -> Option<&V> {
+    pub(crate) fn at_or_before(&self, key: V::Key) -> Option<&V> {
         self.root.at_or_before(key)
     }
 
-    pub(crate) fn get(&self, key: u64) -> Option<&V> {
+    pub(crate) fn get(&self, key: V::Key) -> Option<&V> {
         self.at_or_after(key).filter(|entry| entry.key() == key)
     }
 
@@ -94,7 +106,7 @@ impl<V: Keyed> Tree<V> {
     }
 
     /// A copy without `key`.
-    pub(crate) fn without(&self, key: u64) -> Tree<V> {
+    pub(crate) fn without(&self, key: V::Key) -> Tree<V> {
         let mut root = self.root.without(key).unwrap_or_else(|| Node::Chunk(Vec::new()));
         while let Node::Inner(branches) = &root
             && let [(_, only)] = &branches[..]
@@ -113,7 +125,20 @@ impl<V: Keyed> Node<V> {
         }
     }
 
-    fn at_or_after(&self, key: u64) -> Option<&V> {
+    fn try_for_each_from<'a, B>(&'a self, from: V::Key, f: &mut impl FnMut(&'a V) -> ControlFlow<B>) -> ControlFlow<B> {
+        match self {
+            Node::Chunk(entries) => {
+                entries[entries.partition_point(|entry| entry.key() < from)..].iter().try_for_each(f)
+            }
+            Node::Inner(branches) => {
+                let (first, others) = branches[branch_of(branches, from)..].split_at(1);
+                first.iter().try_for_each(|(_, node)| node.try_for_each_from(from, f))?;
+                others.iter().try_for_each(|(_, node)| node.try_for_each(f))
+            }
+        }
+    }
+
+    fn at_or_after(&self, key: V::Key) -> Option<&V> {
         match self {
             Node::Chunk(entries) => entries.get(entries.partition_point(|entry| entry.key() < key)),
             Node::Inner(branches) => {
@@ -124,17 +149,17 @@ impl<V: Keyed> Node<V> {
         }
     }
 
-    fn at_or_before(&self, key: u64) -> Option<&V> {
+    fn at_or_before(&self, key: V::Key) -> Option<&V> {
         match self {
             Node::Chunk(entries) => entries[..entries.partition_point(|entry| entry.key() <= key)].last(),
             Node::Inner(branches) => branches[branch_of(branches, key)].1.at_or_before(key),
         }
     }
 
-    fn lowest(&self) -> u64 {
+    fn lowest(&self) -> V::Key {
         match self {
-            Node::Chunk(entries) => entries.first().map_or(0, Keyed::key),
-            Node::Inner(branches) => branches.first().map_or(0, |(lowest, _)| *lowest),
+            Node::Chunk(entries) => entries.first().map_or_else(V::Key::default, Keyed::key),
+            Node::Inner(branches) => branches.first().map_or_else(V::Key::default, |(lowest, _)| *lowest),
         }
     }
 
@@ -145,7 +170,7 @@ impl<V: Keyed> Node<V> {
         }
     }
 
-    fn into_branch(self) -> (u64, Arc<Node<V>>) {
+    fn into_branch(self) -> (V::Key, Arc<Node<V>>) {
         (self.lowest(), Arc::new(self))
     }
 
@@ -182,7 +207,7 @@ impl<V: Keyed> Node<V> {
     }
 
     /// Nothing if nothing is left.
-    fn without(&self, key: u64) -> Option<Node<V>> {
+    fn without(&self, key: V::Key) -> Option<Node<V>> {
         match self {
             Node::Chunk(entries) => {
                 let mut copy = entries.clone();
@@ -221,12 +246,12 @@ impl<V: Keyed> Node<V> {
 }
 
 /// The branch that `key` is in or belongs into.
-fn branch_of<V>(branches: &[(u64, Arc<Node<V>>)], key: u64) -> usize {
+fn branch_of<V: Keyed>(branches: &[(V::Key, Arc<Node<V>>)], key: V::Key) -> usize {
     branches.partition_point(|(lowest, _)| *lowest <= key).saturating_sub(1)
 }
 
 /// Joins a branch with the next one; evenly in two, if that is too much for one.
-fn merge<V: Keyed>(branches: &mut Vec<(u64, Arc<Node<V>>)>, at: usize) {
+fn merge<V: Keyed>(branches: &mut Vec<(V::Key, Arc<Node<V>>)>, at: usize) {
     let (_, right) = branches.remove(at + 1);
     let mut left = branches[at].1.joined(&right);
     let rest = left.split();
@@ -245,6 +270,8 @@ mod tests {
     use super::*;
 
     impl Keyed for u64 {
+        type Key = u64;
+
         fn key(&self) -> u64 {
             *self
         }
@@ -298,6 +325,9 @@ mod tests {
                     kept = Some((tree.clone(), set.clone()));
                 }
                 prop_assert_eq!(tree.at_or_after(key).copied(), set.range(key..).next().copied());
+                let mut rest = Vec::new();
+                let _ = tree.try_for_each_from(key, |&key| { rest.push(key); ControlFlow::<()>::Continue(()) });
+                prop_assert_eq!(rest.len(), set.range(key..).count());
                 prop_assert_eq!(tree.at_or_before(key).copied(), set.range(..=key).next_back().copied());
             }
             check_shape(&tree.root, true);

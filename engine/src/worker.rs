@@ -5,7 +5,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use arc_swap::{ArcSwap, Guard};
-use tidegate_classifiers::classify::Context;
+use smallvec::{SmallVec, smallvec};
+use tidegate_classifiers::classify::{Context, Found};
 use tidegate_classifiers::generation::Generation;
 use tidegate_classifiers::packet::Packet;
 use tidegate_classifiers::plane::Plane;
@@ -19,7 +20,7 @@ use crate::handover::{Order, Orders};
 use crate::idle::{IdleStrategy, Next};
 use crate::port::{PortState, Ports};
 use crate::quiesce::{Bursts, Running};
-use crate::rings::{Burst, Census, KernelCounters, Rings};
+use crate::rings::{BURST_MAX, Burst, Census, KernelCounters, Rings};
 
 /// Longest sleep of an idle worker: how late it may see the stop flag, and how far apart its heartbeats may be.
 const WAIT_MS: u16 = 100;
@@ -84,6 +85,8 @@ pub struct Worker<R: Rings> {
     first: usize,
     /// Empty between ports; here so that it is allocated once.
     burst: Burst<R::Frame>,
+    /// The same.
+    parsed: Vec<(R::Frame, Packet)>,
     /// What mirred sent into ports. Empty between bursts.
     again: Reentries<R::Frame>,
     /// What the current round counted, one a port.
@@ -119,6 +122,7 @@ impl<R: Rings> Worker<R> {
             rng: fastrand::Rng::new(),
             first: 0,
             burst: Burst::new(),
+            parsed: Vec::with_capacity(BURST_MAX),
             again: Reentries::new(),
             tally: vec![Totals::default(); PORTS_MAX.into()].into(),
             kernel: vec![KernelCounters::default(); PORTS_MAX.into()].into(),
@@ -172,19 +176,29 @@ impl<R: Rings> Worker<R> {
                 continue;
             }
             received += self.burst.len();
+            for frame in self.burst.drain(..) {
+                match Packet::parse(self.rings.bytes(&frame), port) {
+                    Some(packet) => self.parsed.push((frame, packet)),
+                    None => {
+                        let (rings, tally, again) = (&mut self.rings, &mut self.tally, &mut self.again);
+                        InHand::new(frame, port, rings, &table, tally, again).settle(Verdict::Drop(DropReason::Runt));
+                    }
+                }
+            }
             let block = state.block();
             let filters = block.as_ref().map(|block| (block, block.head()));
-            for frame in self.burst.drain(..) {
-                let (rings, ports, again) = (&mut self.rings, &**table, &mut self.again);
-                let mut in_hand = InHand::new(frame, port, rings, ports, &mut self.tally, again);
-                let verdict = match (Packet::parse(in_hand.bytes(), port), &filters) {
-                    (None, _) => Verdict::Drop(DropReason::Runt),
-                    (Some(_), None) => Verdict::Pass,
-                    (Some(mut packet), Some((block, head))) => {
-                        let (worker, rng, egress) = (self.id, &mut self.rng, &mut in_hand);
-                        block.classify(head, &mut packet, &mut Context { worker, generation, now_ns, rng, egress })
-                    }
-                };
+            let mut found: SmallVec<[Found<'_>; BURST_MAX]> = smallvec![Found::default(); self.parsed.len()];
+            if let Some((_, head)) = &filters {
+                head.find(self.parsed.iter().map(|(_, packet)| packet), generation, &mut found);
+            }
+            for ((frame, mut packet), found) in self.parsed.drain(..).zip(found) {
+                let (rings, tally, again) = (&mut self.rings, &mut self.tally, &mut self.again);
+                let mut in_hand = InHand::new(frame, port, rings, &table, tally, again);
+                let verdict = filters.as_ref().map_or(Verdict::Pass, |(block, head)| {
+                    let (worker, rng, egress) = (self.id, &mut self.rng, &mut in_hand);
+                    let mut cx = Context { worker, generation, now_ns, rng, egress };
+                    block.classify_found(head, found, &mut packet, &mut cx)
+                });
                 in_hand.settle(verdict);
             }
         }

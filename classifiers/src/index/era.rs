@@ -14,6 +14,7 @@ use crate::sync::{Arc, Loaded, Published};
 pub(crate) struct Eras(Published<()>);
 
 /// As long as it is held, nothing is set free that a table led to when it was taken, or later.
+#[derive(Debug)]
 pub(crate) struct Era(#[expect(dead_code, reason = "it is there to be held")] Loaded<()>);
 
 /// An era that nobody can enter any more.

@@ -1,13 +1,13 @@
 //! fw: the packet's mark.
 
 use super::roster::{Index, Place, Rivals};
-use super::versions::Versions;
 use super::{Change, Matches, View};
 use crate::action::Outcome;
 use crate::classify::Walk;
 use crate::error::RequestError;
 use crate::filter::Filter;
 use crate::handle::Handles;
+use crate::index::versions::Versions;
 use crate::packet::Packet;
 use crate::port::Egress;
 use crate::reap::Garbage;
@@ -104,6 +104,8 @@ impl Index for Marks {
 }
 
 impl Keyed for Marked {
+    type Key = u64;
+
     #[inline]
     fn key(&self) -> u64 {
         self.mark.into()

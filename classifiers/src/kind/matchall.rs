@@ -3,24 +3,26 @@
 use std::sync::Arc;
 
 use super::roster::{Index, Place, Rivals};
-use super::versions::Versions;
-use super::{Change, Matches, View};
+use super::seat::Seat;
+use super::{Change, Matches};
 use crate::error::RequestError;
 use crate::filter::Filter;
 use crate::handle::Handles;
+use crate::index::ChainIndex;
 use crate::reap::Garbage;
 use crate::request::KindName;
 
-/// The one filter of a matchall proto [MA-1].
+/// The one filter of a matchall proto [MA-1], and those that transactions have in its place.
 #[derive(Debug, Default)]
 pub(super) struct Matchall {
-    filters: Option<Versions>,
+    seat: Seat,
 }
 
 impl Index for Matchall {
     const NAME: KindName = KindName::Matchall;
     const UNLOCKED: bool = true;
     const SINGLE: bool = true;
+    const INDEXED: bool = true;
     const TAKEN: RequestError = RequestError::Exists("the one filter a matchall priority can have");
 
     /// The one filter cannot be replaced [FO-7].
@@ -32,21 +34,27 @@ impl Index for Matchall {
         Ok(wanted.max(1)) // [MA-4]
     }
 
-    fn rivals(&self, _: &Filter) -> Result<Rivals, RequestError> {
-        Ok(self.filters.iter().flat_map(Versions::iter).cloned().collect())
+    fn rivals(&self, new: &Filter) -> Result<Rivals, RequestError> {
+        let mut rivals = Rivals::new();
+        self.seat.for_each_alike(new, |filter| rivals.push(Arc::clone(filter)));
+        Ok(rivals)
     }
 
-    fn insert(&mut self, new: &Arc<Filter>, _: Place<'_>, _: &mut Vec<Garbage>) -> bool {
-        self.filters = Some(self.filters.as_ref().map_or_else(|| Versions::of(new), |there| there.with(new, None)));
-        true
+    fn insert(&mut self, new: &Arc<Filter>, place: Place<'_>, garbage: &mut Vec<Garbage>) -> bool {
+        self.seat.insert(new, (0, 0), place.replaced(), garbage);
+        false
     }
 
-    fn remove(&mut self, filter: &Filter, _: &mut Vec<Garbage>) -> bool {
-        self.filters = self.filters.as_ref().and_then(|filters| filters.without(filter));
-        true
+    fn remove(&mut self, filter: &Filter, garbage: &mut Vec<Garbage>) -> bool {
+        self.seat.remove(filter, garbage);
+        false
     }
 
-    fn view(&self) -> View {
-        self.filters.clone().map_or(View::Nothing, View::Matchall)
+    fn attach(&mut self, index: &Arc<ChainIndex>, place: u64) {
+        self.seat.attach(index, place);
+    }
+
+    fn leave(&self) {
+        self.seat.leave();
     }
 }

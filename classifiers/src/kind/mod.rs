@@ -9,8 +9,8 @@ pub(crate) mod flower; // masked fields and port ranges
 pub(crate) mod fw; // the packet's mark
 mod matchall; // every packet
 pub(crate) mod roster; // filters by handle, and the order of steps that changes them
+mod seat; // a proto's place in its chain's index
 pub(crate) mod u32; // words of the packet, in tables
-pub(crate) mod versions; // filters of which a packet meets one at most
 
 use std::fmt::Debug;
 use std::sync::Arc;
@@ -24,6 +24,9 @@ use crate::error::{Refusal, RequestError};
 use crate::event::Event;
 use crate::filter::Filter;
 use crate::generation::{Generation, Span};
+use crate::index::ChainIndex;
+use crate::index::place::Place;
+use crate::index::rule::Rule;
 use crate::inject::Point;
 use crate::ledger::{By, Ledger};
 use crate::live::Class;
@@ -42,6 +45,17 @@ pub(crate) trait Kind: Send + Sync + Debug {
 
     /// Whether it does without the global lock [UL-1].
     fn unlocked(&self) -> bool;
+
+    /// Whether the chain's index holds its filters.
+    fn is_indexed(&self) -> bool {
+        false
+    }
+
+    /// The proto is being listed, as `place` of the chain that `index` is of. Under the chain's lock, once.
+    fn attach(&self, _index: &Arc<ChainIndex>, _place: u64) {}
+
+    /// The proto is not listed any more: see [`Home`](crate::index::place::Home). Under the chain's lock.
+    fn leave(&self) {}
 
     /// What it can do in transactions; nothing if its filters cannot be part of one.
     fn staged(&self) -> Option<&dyn Staged> {
@@ -177,7 +191,8 @@ impl<'a> Change<'a> {
         let actions = plane.actions().bind(plane, chain.core(), &spec.actions, spec.options.skip_hw)?;
         let span = if by.is_some() { Span::pending() } else { Span::begun() };
         let (label, live) = ((&*spec.name, spec.options), plane.count(Class::Filter));
-        let filter = Filter::new(handle, label, matches, actions, span, hits, live);
+        let place = Place::new(self.proto.protocol(), self.proto.home());
+        let filter = Filter::new(handle, label, matches, actions, (span, place), hits, live);
         let mut built = Built { filter: Arc::new(filter.owned_by(self.owner)), plane, event: None };
         let ready = ChainRef::announce(chain, self.template.as_ref(), by)
             .and_then(|()| plane.at(Point::BeforeCommit).map_err(Refusal::from));
@@ -230,7 +245,7 @@ pub(crate) struct Deleted {
 /// What a filter matches.
 #[derive(Debug)]
 pub(crate) enum Matches {
-    Flower(flower::Rule),
+    Flower(Rule),
     Matchall,
     Fw(FwSpec),
     U32(u32::Entry),
@@ -256,14 +271,12 @@ impl Matches {
     }
 }
 
-/// The data side of a proto: what workers read. Part of a chain's list, and as constant as the list; but the hash tables of
-/// large mask groups are updated in place [DV-12].
+/// The data side of a proto that the index does not hold: what workers read. Part of a chain's list, and as constant as
+/// the list.
 #[derive(Clone, Debug)]
 pub(crate) enum View {
     /// No filter yet.
     Nothing,
-    Flower(Arc<flower::group::Groups>),
-    Matchall(versions::Versions),
     Fw(Arc<fw::Marks>),
     /// The root table; buckets are replaced in place.
     U32(Arc<u32::Table>),
@@ -275,11 +288,6 @@ impl View {
     pub(crate) fn classify<E: Egress>(&self, packet: &mut Packet, cx: &mut Walk<'_, '_, E>) -> Outcome {
         match self {
             View::Nothing => Outcome::Continue,
-            View::Flower(groups) => groups.classify(packet, cx),
-            View::Matchall(filters) => {
-                let filter = filters.at(cx.generation);
-                filter.map_or(Outcome::Continue, |filter| filter.apply(packet, cx))
-            }
             View::Fw(marks) => marks.classify(packet, cx),
             View::U32(root) => root.classify(packet, cx),
         }

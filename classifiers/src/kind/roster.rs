@@ -11,6 +11,7 @@ use crate::error::{Refusal, RequestError, Why};
 use crate::filter::Filter;
 use crate::generation::Generation;
 use crate::handle::Handles;
+use crate::index::ChainIndex;
 use crate::ledger::{By, Ledger};
 use crate::pages::Pages;
 use crate::proto::Proto;
@@ -29,6 +30,8 @@ pub(crate) trait Index: Send + Sync + Debug + 'static {
     const UNLOCKED: bool;
     /// Whether a proto has one filter at most.
     const SINGLE: bool = false;
+    /// Whether the chain's index holds the filters.
+    const INDEXED: bool = false;
     /// What a filter is told that packets could not tell from another one.
     const TAKEN: RequestError;
 
@@ -50,8 +53,16 @@ pub(crate) trait Index: Send + Sync + Debug + 'static {
     /// The reverse.
     fn remove(&mut self, filter: &Filter, garbage: &mut Vec<Garbage>) -> bool;
 
-    /// What workers are to see.
-    fn view(&self) -> View;
+    /// What workers are to see; nothing if the chain's index holds the filters.
+    fn view(&self) -> View {
+        View::Nothing
+    }
+
+    /// As [`Kind::attach`].
+    fn attach(&mut self, _index: &Arc<ChainIndex>, _place: u64) {}
+
+    /// As [`Kind::leave`].
+    fn leave(&self) {}
 }
 
 pub(crate) type Rivals = SmallVec<[Arc<Filter>; 2]>;
@@ -343,6 +354,18 @@ impl<I: Index> Kind for Roster<I> {
         I::UNLOCKED
     }
 
+    fn is_indexed(&self) -> bool {
+        I::INDEXED
+    }
+
+    fn attach(&self, index: &Arc<ChainIndex>, place: u64) {
+        self.lock().index.attach(index, place);
+    }
+
+    fn leave(&self) {
+        self.lock().index.leave();
+    }
+
     fn staged(&self) -> Option<&dyn Staged> {
         Some(self)
     }
@@ -511,10 +534,19 @@ impl<I: Index> Kind for Roster<I> {
         empty
     }
 
-    fn destroy(&self, _: &Cx<'_>) -> Vec<Arc<Filter>> {
+    fn destroy(&self, cx: &Cx<'_>) -> Vec<Arc<Filter>> {
+        let mut garbage = Vec::new();
         let mut state = self.lock();
         let (filters, claims) = (std::mem::take(&mut state.filters), std::mem::take(&mut state.claims));
-        filters.into_values().chain(claims.into_values().filter_map(|claim| claim.new)).collect()
+        let filters: Vec<_> = filters.into_values().chain(claims.into_values().filter_map(|claim| claim.new)).collect();
+        if I::INDEXED {
+            for filter in &filters {
+                state.index.remove(filter, &mut garbage);
+            }
+        }
+        drop(state);
+        cx.defer(garbage);
+        filters
     }
 }
 

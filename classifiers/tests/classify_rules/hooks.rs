@@ -65,7 +65,7 @@ fn an_unbound_hook_has_no_filters() {
     request::add_filter(stays.block(), &matchall(1, &[gact(Control::Trap)])).unwrap();
     assert_eq!(last.head().first_priority(), Some(1));
     drop(goes);
-    assert_eq!(rig.send_to(&last.head(), WorkerId(0), &tcp(80)), Verdict::Pass);
+    assert_eq!(rig.send_to(&rig.block.head_at(&last.head()), WorkerId(0), &tcp(80)), Verdict::Pass);
     request::add_filter(stays.block(), &matchall(2, &[])).unwrap();
     request::delete_filter(stays.block(), FilterKey::priority(0, 1)).unwrap();
     assert!(last.head().is_empty());
@@ -111,7 +111,7 @@ fn a_hook_is_used_again_while_others_hold_what_it_had() {
                         let Ok(block) = plane.block(3) else { continue };
                         let id = request::add_filter(&block, &matchall(1 + u32::from(worker), &[])).unwrap();
                         let mut rig = Rig::over(Arc::clone(&block));
-                        rig.send_to(&last.head(), WorkerId(worker), &tcp(80));
+                        rig.send_to(&rig.block.head_at(&last.head()), WorkerId(worker), &tcp(80));
                         rig.send_to(&block.head(), WorkerId(worker), &tcp(80));
                         request::delete_filter(&block, id).unwrap_or_else(|error| panic!("{round}: {error}"));
                     }

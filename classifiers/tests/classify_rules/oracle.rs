@@ -1,3 +1,5 @@
+use std::ops::Range;
+
 use etherparse::{ArpHardwareId, ArpOperation, ArpPacket, EtherType, PacketBuilder, PacketBuilderStep, VlanId};
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -8,7 +10,7 @@ use tidegate_classifiers::naive::Naive;
 use tidegate_classifiers::packet::Packet;
 use tidegate_classifiers::port::PortId;
 use tidegate_classifiers::request::{
-    self, ActionSpec, ETH_P_ALL, FilterSpec, FlowerSpec, GactSpec, KindSpec, Random, RandomMode,
+    self, ActionSpec, ETH_P_ALL, FilterKey, FilterSpec, FlowerSpec, GactSpec, KindSpec, Random, RandomMode,
 };
 use tidegate_classifiers::verdict::Control;
 
@@ -21,7 +23,7 @@ proptest! {
     #[test]
     fn classify_agrees_with_the_naive_evaluator(
         packets in vec(packet(), 1..20),
-        protos in vec(proto(), 0..10),
+        protos in prop_oneof![vec(proto(1..5), 0..10), vec(proto(1..40), 20..40)],
         down in vec((0_u16..4).prop_map(PortId), 0..2),
         full in vec((0_u16..4).prop_map(PortId), 0..2),
     ) {
@@ -77,6 +79,45 @@ proptest! {
 
 /// Fields that need no other and may be masked at will.
 const LONE_FIELDS: [Field; 3] = [flow_key::DST_MAC, flow_key::SRC_MAC, flow_key::IP_FLAGS];
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(200))]
+
+    /// Where filters come and go between packets: each has a priority of its own, and there are enough of them that the index finds
+    /// them by their keys. Packets of a burst meet the same ones as packets on their own.
+    #[test]
+    fn the_index_agrees_with_the_naive_evaluator_after_each_update(
+        packets in vec(packet(), 10..80),
+        filters in vec((filter(), vec(control(), 0..3), any::<Index>(), any::<bool>()), 20..80),
+        updates in vec(any::<(Index, bool)>(), 1..12),
+    ) {
+        let wanted: Vec<FilterSpec> = (1..).zip(&filters).map(|(priority, (plan, controls, of, any))| {
+            let (chain, protocol) = (priority % 7 % 3, (!any).then_some(*of));
+            let actions = controls.iter().map(|control| gact(*control)).collect();
+            let plan = ProtoPlan { chain, priority, matchall: false, filters: vec![FilterPlan { actions, ..plan.clone() }], protocol };
+            plan.filters(&packets).remove(0)
+        }).collect();
+        let mut rig = Rig::new(&[]);
+        let mut there = vec![false; wanted.len()];
+        for (at, one) in updates {
+            // One filter, or every other one, comes or goes.
+            let first = at.index(wanted.len());
+            for i in (first..wanted.len()).step_by(2).take(if one { 1 } else { usize::MAX }) {
+                let spec = &wanted[i];
+                match there[i] {
+                    true => request::delete_filter(&rig.block, FilterKey::priority(spec.chain, spec.priority)).unwrap(),
+                    false => drop(request::add_filter(&rig.block, spec).unwrap()),
+                }
+                there[i] = !there[i];
+            }
+            let now: Vec<FilterSpec> = wanted.iter().zip(&there).filter(|(_, there)| **there).map(|(spec, _)| spec.clone()).collect();
+            let mut naive = Naive::new(&now);
+            let verdicts: Vec<_> = packets.iter().map(|packet| naive.classify(packet, 1, &mut rig.world)).collect();
+            prop_assert_eq!(&rig.send_together(&packets), &verdicts);
+            prop_assert_eq!(packets.iter().map(|packet| rig.send(packet)).collect::<Vec<_>>(), verdicts);
+        }
+    }
+}
 
 /// A proto that is wanted: what its filters have in common, and what they are made from.
 #[derive(Clone, Debug)]
@@ -188,11 +229,11 @@ impl FilterPlan {
     }
 }
 
-fn proto() -> impl Strategy<Value = ProtoPlan> {
+fn proto(priorities: Range<u32>) -> impl Strategy<Value = ProtoPlan> {
     let matchall = prop::bool::weighted(0.2);
     let protocol = prop::option::weighted(0.8, any::<Index>());
     let chain = select(vec![0, 0, 0, 1, 2, 3]);
-    (chain, 1_u32..5, matchall, vec(filter(), 1..6), protocol).prop_map(
+    (chain, priorities, matchall, vec(filter(), 1..6), protocol).prop_map(
         |(chain, priority, matchall, filters, protocol)| ProtoPlan { chain, priority, matchall, filters, protocol },
     )
 }

@@ -2,8 +2,8 @@ use std::sync::Arc;
 
 use etherparse::PacketBuilder;
 use tidegate_classifiers::block::Block;
-use tidegate_classifiers::chain::ProtoList;
-use tidegate_classifiers::classify::Context;
+use tidegate_classifiers::chain::Head;
+use tidegate_classifiers::classify::{Context, Found};
 use tidegate_classifiers::error::RequestError;
 use tidegate_classifiers::flow_key::{self, Field};
 use tidegate_classifiers::packet::Packet;
@@ -77,8 +77,23 @@ impl Rig {
         self.send_to(&head, WorkerId(0), packet)
     }
 
+    /// As a worker does it with the packets of a burst.
+    pub(crate) fn send_together(&mut self, packets: &[Packet]) -> Vec<Verdict> {
+        let block = Arc::clone(&self.block);
+        let (generation, head) = (block.plane().generation(), block.head());
+        let mut found = vec![Found::default(); packets.len()];
+        head.find(packets, generation, &mut found);
+        let classify = |(packet, found): (&Packet, Found<'_>)| {
+            self.now_ns += 1;
+            let (worker, now_ns) = (WorkerId(0), self.now_ns);
+            let mut cx = Context { worker, generation, now_ns, rng: &mut self.rng, egress: &mut self.world };
+            block.classify_found(&head, found, &mut packet.clone(), &mut cx)
+        };
+        packets.iter().zip(found).map(classify).collect()
+    }
+
     /// As above, with a head loaded before, as `worker`.
-    pub(crate) fn send_to(&mut self, head: &ProtoList, worker: WorkerId, packet: &Packet) -> Verdict {
+    pub(crate) fn send_to(&mut self, head: &Head, worker: WorkerId, packet: &Packet) -> Verdict {
         self.now_ns += 1;
         let (generation, now_ns) = (self.block.plane().generation(), self.now_ns);
         let mut cx = Context { worker, generation, now_ns, rng: &mut self.rng, egress: &mut self.world };

@@ -2,7 +2,7 @@ use std::sync::Arc;
 
 use tidegate_classifiers::block::Block;
 use tidegate_classifiers::port::WorkerId;
-use tidegate_classifiers::request;
+use tidegate_classifiers::request::{self, FilterKey};
 use tidegate_classifiers::verdict::{Control, DropReason, Verdict};
 
 use crate::support::*;
@@ -76,7 +76,7 @@ fn goto_reads_the_chain_as_it_is_now_and_a_loaded_head_stays_as_it_was() {
     request::delete_filter(&block, key(1, 1, target.handle)).unwrap();
     assert_eq!(rig.send_to(&head, WorkerId(0), &tcp(80)), Verdict::Pass);
 
-    request::delete_filter(&block, key(0, 1, 1)).unwrap();
+    request::delete_filter(&block, FilterKey::chain(0)).unwrap();
     request::add_filter(&block, &matchall(1, &[gact(Control::Trap)])).unwrap();
     assert_eq!(rig.send_to(&head, WorkerId(0), &tcp(80)), Verdict::Pass);
     drop(head);

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tidegate_classifiers::inject::Point;
 use tidegate_classifiers::plane::Plane;
-use tidegate_classifiers::reap::{NoWorkers, Quiescence};
+use tidegate_classifiers::reap::Quiescence;
 use tidegate_classifiers::request::{ActionKind, Mode, add_filter, delete_filter, get_action, new_filter};
 
 use crate::support::*;
@@ -100,21 +100,6 @@ fn deletes_wait_while_too_much_is_pending() {
     assert_eq!(deleted.into_inner(), 100);
     settle(&plane, &bursts);
     assert_eq!(plane.live().filters, 1);
-}
-
-/// [DV-12]: what a table waits for is released by the next request, however little is pending: without that question in
-/// `Reaper::relieve` the table does not grow, and adds take longer and longer.
-#[test]
-fn a_table_grows_without_anybody_to_poll() {
-    let plane = Plane::with_limits(1, NoWorkers, 1_000_000, 1_000_000);
-    let block = plane.private_block();
-    let mut pending = Vec::new();
-    for port in 1..=100 {
-        add_filter(&block, &flower(0, 1, port)).unwrap();
-        pending.push(plane.reaper().pending());
-    }
-    assert!(pending[7] > 0, "the first few make a list each");
-    assert_eq!(pending[99], 0, "{pending:?}");
 }
 
 /// Ends bursts until nothing is pending: what the last requests unlinked may wait for a burst that begins after them.

@@ -1,7 +1,7 @@
 //! Filters and packets.
 
 use tidegate_classifiers::block::Block;
-use tidegate_classifiers::chain::ProtoList;
+use tidegate_classifiers::chain::Head;
 use tidegate_classifiers::classify::Context;
 use tidegate_classifiers::error::RequestError;
 use tidegate_classifiers::flow_key::{DST_MAC, SRC_MAC};
@@ -12,7 +12,6 @@ use tidegate_classifiers::request::{
     ActionKind, ActionSpec, ActionUse, ETH_P_ALL, FilterId, FilterInfo, FilterSpec, FlowerSpec, GactSpec, KindSpec,
     U32Spec,
 };
-use tidegate_classifiers::sync::Loaded;
 use tidegate_classifiers::verdict::{Control, Verdict};
 
 /// What a request is told: the handle, or the errno.
@@ -137,7 +136,7 @@ pub(crate) fn send(block: &Block, from: u64, to: u64) -> Verdict {
 /// What a worker reads at the beginning of a burst.
 pub(crate) struct Burst {
     generation: Generation,
-    pub(crate) head: Loaded<ProtoList>,
+    pub(crate) head: Head,
 }
 
 pub(crate) fn burst(block: &Block) -> Burst {

@@ -4,7 +4,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use tidegate_classifiers::block::Block;
-use tidegate_classifiers::chain::ProtoList;
+use tidegate_classifiers::chain::{Head, ProtoList};
 use tidegate_classifiers::classify::Context;
 use tidegate_classifiers::error::RequestError;
 use tidegate_classifiers::packet::Packet;
@@ -82,7 +82,7 @@ impl Worker {
     }
 
     /// With a head loaded before.
-    pub(crate) fn send_to(&mut self, head: &ProtoList, packet: &Packet) -> Verdict {
+    pub(crate) fn send_to(&mut self, head: &Head, packet: &Packet) -> Verdict {
         self.now_ns += 1;
         let (generation, now_ns) = (self.block.plane().generation(), self.now_ns);
         let mut egress = NoPorts;

@@ -206,9 +206,9 @@ fn a_priority_that_packets_may_need_is_not_empty() {
     add_filter(block, &FilterSpec { actions: unknown_action(), ..flower(0, 1, 82, 3) }).unwrap_err();
     assert!(!block.head().is_empty(), "what gotos of this burst would find");
     assert_eq!(before.meets([81]), [2], "the last filter that anybody sees is gone, but not for this burst");
+    drop(before);
     rig.next_burst();
     assert!(block.head().is_empty());
-    drop(before);
     rig.tear_down();
 }
 

@@ -3,7 +3,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use etherparse::PacketBuilder;
 use tidegate_classifiers::block::Block;
-use tidegate_classifiers::chain::ProtoList;
+use tidegate_classifiers::chain::Head;
 use tidegate_classifiers::classify::Context;
 use tidegate_classifiers::error::RequestError;
 use tidegate_classifiers::event::{Event, Notice, Subscription};
@@ -18,7 +18,6 @@ use tidegate_classifiers::request::{
     ActionSpec, ETH_P_ALL, FilterId, FilterInfo, FilterKey, FilterSpec, FlowerSpec, FwSpec, GactSpec, KindSpec,
     MirredSpec, Target, TargetPorts, dump,
 };
-use tidegate_classifiers::sync::Loaded;
 use tidegate_classifiers::transaction::{Conflict, Overtaken, Transaction};
 use tidegate_classifiers::verdict::{Control, Verdict};
 
@@ -49,7 +48,7 @@ impl Quiescence for Bursts {
 /// A burst of the worker: what it read at its beginning.
 pub(crate) struct Burst {
     generation: Generation,
-    head: Loaded<ProtoList>,
+    head: Head,
     block: Arc<Block>,
 }
 

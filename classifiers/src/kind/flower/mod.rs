@@ -1,102 +1,70 @@
 //! flower: masked fields and port ranges.
 
-pub(crate) mod group; // mask groups: what workers look keys up in
-
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use smallvec::SmallVec;
 
 use super::roster::{Index, Place, Rivals};
-use super::{Change, Matches, View};
+use super::seat::Seat;
+use super::{Change, Matches};
 use crate::error::RequestError;
 use crate::filter::Filter;
-use crate::flow_key::{self as fields, Field, FlowKey};
+use crate::flow_key::{self as fields, Field};
 use crate::handle::Handles;
-use crate::index::era::Eras;
+use crate::index::ChainIndex;
+use crate::index::rule::{Mask, Rule};
 use crate::live::{Class, Live, Token};
 use crate::plane::Plane;
 use crate::reap::Garbage;
 use crate::request::{ETH_P_ALL, FlowerSpec, KindName, KindSpec};
 use crate::wire::ethertype::{ARP, IPV4, IPV6, QINQ, RARP, VLAN};
 use crate::wire::ip_proto::{ICMP, ICMPV6, SCTP, TCP, UDP};
-use group::{Group, Groups};
 
 /// Highest automatic handle [HA-1].
 const HANDLE_AUTOMATIC_MAX: u32 = 0x7fff_ffff;
 
-/// The mask groups of one proto, in order of creation [FL-3].
+/// The mask groups of one proto.
 #[derive(Debug)]
 pub(super) struct Flower {
-    groups: Groups,
-    /// Of the hash tables.
-    seed: u64,
-    /// In which packets are looked up in them.
-    eras: Arc<Eras>,
-    /// Filters with port ranges that there were so far: their order within a group [FL-6].
-    ranged: u64,
+    /// In order of their masks.
+    groups: SmallVec<[Group; 1]>,
+    /// Groups, and filters with port ranges, that there were so far: their order [FL-3], [FL-6].
+    serial: u64,
+    seat: Seat,
     live: Arc<Live>,
 }
 
-/// What one filter matches: the words of its key that count, as they were given [FL-17].
+/// Filters of one mask.
 #[derive(Debug)]
-pub(crate) struct Rule {
-    /// One for each term of the mask.
-    words: Words,
+pub(crate) struct Group {
     mask: Arc<Mask>,
-    ranges: Option<Box<Ranges>>,
-}
-
-/// Words of a key. Eight bytes less than a vector that may grow.
-#[derive(Debug)]
-enum Words {
-    /// What most filters have, and zeros behind it.
-    Few([u64; 5]),
-    Many(Box<[u64]>),
-}
-
-/// Port ranges of a filter.
-#[derive(Debug)]
-struct Ranges {
-    /// Of the source and the destination port.
-    bounds: [Option<(u16, u16)>; 2],
-    /// Place within the group; set under the proto's lock, when it is inserted.
-    order: AtomicU64,
-}
-
-/// What the filters of a group have in common: the bits they look at, and which ports they have ranges of [FL-2], [FL-6].
-#[derive(Debug)]
-struct Mask {
-    terms: SmallVec<[Term; 5]>,
-    ranged: [bool; 2],
-    key: FlowKey,
-    _live: Option<Token>,
-}
-
-/// A word of the key that is not masked out altogether.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Term {
-    word: usize,
-    mask: u64,
+    /// Above that of groups that were there before.
+    order: u64,
+    filters: usize,
+    _live: Token,
 }
 
 impl Flower {
     pub(super) fn new(plane: &Plane) -> Flower {
-        let (eras, live) = (Arc::clone(plane.reaper().eras()), Arc::clone(plane.live_objects()));
-        Flower { groups: Groups::default(), seed: plane.seed(), eras, ranged: 0, live }
+        let live = Arc::clone(plane.live_objects());
+        Flower { groups: SmallVec::new(), serial: 0, seat: Seat::default(), live }
     }
 
-    /// Where the group of `mask` is.
-    fn group_of(&self, mask: &Arc<Mask>) -> Option<usize> {
-        let groups = &self.groups.list;
-        let itself = groups.iter().position(|group| Arc::ptr_eq(group.mask(), mask));
-        itself.or_else(|| groups.iter().position(|group| group.mask().is_like(mask)))
+    /// Where the group of `mask` is, or belongs.
+    fn group_of(&self, mask: &Mask) -> Result<usize, usize> {
+        self.groups.binary_search_by(|group| group.mask.shape().cmp(&mask.shape()))
+    }
+
+    fn next(&mut self) -> u64 {
+        self.serial += 1;
+        self.serial
     }
 }
 
 impl Index for Flower {
     const NAME: KindName = KindName::Flower;
     const UNLOCKED: bool = true;
+    const INDEXED: bool = true;
     const TAKEN: RequestError = RequestError::Exists("a filter with this key"); // [ER-3], [FL-4]
 
     fn parse(change: &Change<'_>, old: Option<&Filter>) -> Result<Matches, RequestError> {
@@ -112,7 +80,7 @@ impl Index for Flower {
             return Err(RequestError::Invalid("the mask has bits outside the chain's template")); // [ER-11]
         }
         let rule = Rule::new(&wanted);
-        if old.is_some_and(|old| !old.rule().mask.is_like(&rule.mask)) {
+        if old.is_some_and(|old| !rule_of(old).mask().is_like(rule.mask())) {
             return Err(RequestError::Invalid("a filter keeps its mask; delete it and add another")); // [ER-25]
         }
         Ok(Matches::Flower(rule))
@@ -120,14 +88,10 @@ impl Index for Flower {
 
     /// The group's own mask, if there is such a group: one for all of its filters.
     fn prepare(&self, matches: &mut Matches) {
-        let Matches::Flower(rule) = matches else { return };
-        match self.group_of(&rule.mask) {
-            Some(at) => rule.mask = Arc::clone(self.groups.list[at].mask()),
-            None => {
-                let Mask { terms, ranged, key, .. } = &*rule.mask;
-                let live = Some(Token::new(&self.live, Class::Group));
-                rule.mask = Arc::new(Mask { terms: terms.clone(), ranged: *ranged, key: *key, _live: live });
-            }
+        if let Matches::Flower(rule) = matches
+            && let Ok(at) = self.group_of(rule.mask())
+        {
+            rule.share(&self.groups[at].mask);
         }
     }
 
@@ -139,134 +103,56 @@ impl Index for Flower {
     }
 
     fn rivals(&self, new: &Filter) -> Result<Rivals, RequestError> {
-        let group = self.group_of(&new.rule().mask).map(|at| &self.groups.list[at]);
-        Ok(group.map(|group| group.rivals(new)).unwrap_or_default())
+        let (rule, mut rivals) = (rule_of(new), Rivals::new());
+        self.seat.for_each_alike(new, |filter| {
+            let other = rule_of(filter);
+            if other.mask().is_like(rule.mask()) && other.same_as(rule) {
+                rivals.push(Arc::clone(filter));
+            }
+        });
+        Ok(rivals)
     }
 
     fn insert(&mut self, new: &Arc<Filter>, place: Place<'_>, garbage: &mut Vec<Garbage>) -> bool {
-        if let Some(ranges) = &new.rule().ranges {
-            self.ranged += 1;
-            let replaced = place.of().and_then(|old| old.rule().ranges.as_ref()).map(|old| old.order.load(Relaxed));
-            ranges.order.store(replaced.unwrap_or(self.ranged), Relaxed);
-        }
-        let Some(at) = self.group_of(&new.rule().mask) else {
-            self.groups.list.push(Arc::new(Group::new(new, self.seed, &self.eras))); // [FL-3]
-            return true;
+        let rule = rule_of(new);
+        let order = match place.of() {
+            _ if !rule.is_ranged() => 0,
+            Some(old) => old.place().order(),
+            None => self.next(),
         };
-        match self.groups.list[at].insert(new, place.replaced(), garbage) {
-            None => false,
-            Some(group) => {
-                self.groups.list[at] = Arc::new(group);
-                true
-            }
-        }
+        let at = self.group_of(rule.mask()).unwrap_or_else(|at| {
+            let (mask, order, _live) = (Arc::clone(rule.mask()), self.next(), Token::new(&self.live, Class::Group));
+            self.groups.insert(at, Group { mask, order, filters: 0, _live }); // [FL-3]
+            at
+        });
+        let group = &mut self.groups[at];
+        group.filters += usize::from(place.replaced().is_none());
+        self.seat.insert(new, (group.order, order), place.replaced(), garbage);
+        false
     }
 
     fn remove(&mut self, filter: &Filter, garbage: &mut Vec<Garbage>) -> bool {
-        let Some(at) = self.group_of(&filter.rule().mask) else { return false };
-        let groups = &mut self.groups.list;
-        let another = groups[at].remove(filter, garbage);
-        let changed = another.is_some();
-        another.into_iter().for_each(|group| groups[at] = Arc::new(group));
-        let empty = groups[at].is_empty();
-        if empty {
-            groups.remove(at); // [FL-5]
+        self.seat.remove(filter, garbage);
+        if let Ok(at) = self.group_of(rule_of(filter).mask()) {
+            self.groups[at].filters -= 1;
+            if self.groups[at].filters == 0 {
+                garbage.push(Garbage::Group(self.groups.remove(at))); // [FL-5]
+            }
         }
-        changed || empty
+        false
     }
 
-    fn view(&self) -> View {
-        View::Flower(Arc::new(self.groups.clone()))
+    fn attach(&mut self, index: &Arc<ChainIndex>, place: u64) {
+        self.seat.attach(index, place);
     }
-}
 
-impl Filter {
-    #[inline]
-    fn rule(&self) -> &Rule {
-        match self.matches() {
-            Matches::Flower(rule) => rule,
-            other => unreachable!("a filter of flower with {other:?}"),
-        }
+    fn leave(&self) {
+        self.seat.leave();
     }
 }
 
-impl Rule {
-    fn new(wanted: &FlowerSpec) -> Rule {
-        let words = wanted.mask.words().iter().enumerate().filter(|(_, mask)| **mask != 0);
-        let mut terms: SmallVec<[Term; 5]> = words.map(|(word, &mask)| Term { word, mask }).collect();
-        // Those with the most bits first: they are the likeliest to differ, and the first that differs ends a comparison.
-        terms.sort_by_key(|term| std::cmp::Reverse(term.mask.count_ones()));
-        let words = terms.iter().map(|term| wanted.value.words()[term.word]).collect();
-        let bounds = [wanted.src_port_range, wanted.dst_port_range];
-        let ranged = bounds.map(|range| range.is_some());
-        let ranges = ranged.contains(&true).then(|| Box::new(Ranges { bounds, order: AtomicU64::new(0) }));
-        Rule { words, mask: Arc::new(Mask { terms, ranged, key: wanted.mask, _live: None }), ranges }
-    }
-
-    /// As it was asked for, with what the protocol implied.
-    pub(crate) fn spec(&self) -> FlowerSpec {
-        let mut value = FlowKey::EMPTY;
-        for (term, &word) in self.mask.terms.iter().zip(self.words.iter()) {
-            value.set_word(term.word, word);
-        }
-        let [src_port_range, dst_port_range] = self.ranges.as_ref().map_or([None; 2], |ranges| ranges.bounds);
-        FlowerSpec { value, mask: self.mask.key, src_port_range, dst_port_range }
-    }
-
-    /// Whether `key`, with this rule's mask, is this rule's key [FL-1].
-    #[inline]
-    fn matches(&self, key: &FlowKey) -> bool {
-        self.mask
-            .terms
-            .iter()
-            .zip(self.words.iter())
-            .all(|(term, word)| (key.words()[term.word] ^ word) & term.mask == 0)
-            && self.ranges.as_ref().is_none_or(|ranges| {
-                let [src, dst] = ranges.bounds;
-                within(src, key.get(fields::SRC_PORT)) && within(dst, key.get(fields::DST_PORT))
-            })
-    }
-
-    /// Whether both, of one group, match the same packets [FL-4].
-    fn same_as(&self, other: &Rule) -> bool {
-        let mut words = self.mask.terms.iter().zip(self.words.iter().zip(other.words.iter()));
-        words.all(|(term, (a, b))| (a ^ b) & term.mask == 0)
-            && self.ranges.as_ref().map(|ranges| ranges.bounds) == other.ranges.as_ref().map(|ranges| ranges.bounds)
-    }
-}
-
-impl Words {
-    #[inline]
-    fn iter(&self) -> std::slice::Iter<'_, u64> {
-        match self {
-            Words::Few(words) => words.iter(),
-            Words::Many(words) => words.iter(),
-        }
-    }
-}
-
-impl FromIterator<u64> for Words {
-    fn from_iter<I: IntoIterator<Item = u64>>(words: I) -> Self {
-        let words: SmallVec<[u64; 5]> = words.into_iter().collect();
-        if words.spilled() {
-            return Words::Many(words.into_boxed_slice());
-        }
-        let mut few = [0; 5];
-        few[..words.len()].copy_from_slice(&words);
-        Words::Few(few)
-    }
-}
-
-impl Mask {
-    /// Whether filters with these masks are in one group.
-    fn is_like(&self, other: &Mask) -> bool {
-        self.terms == other.terms && self.ranged == other.ranged
-    }
-}
-
-#[inline]
-fn within(range: Option<(u16, u16)>, port: u64) -> bool {
-    range.is_none_or(|(min, max)| u64::from(min) <= port && port <= u64::from(max))
+fn rule_of(filter: &Filter) -> &Rule {
+    filter.rule().unwrap_or_else(|| unreachable!("a filter of flower with {:?}", filter.matches()))
 }
 
 /// Whether a chain can have this template. Only its mask matters [TM-3].

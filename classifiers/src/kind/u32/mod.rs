@@ -14,6 +14,7 @@ use crate::block::Core;
 use crate::error::{Refusal, RequestError};
 use crate::filter::Filter;
 use crate::generation::Span;
+use crate::index::place::Place;
 use crate::kind::{Change, Changed, Deleted, Kind, Matches, View};
 use crate::ledger::By;
 use crate::live::Class;
@@ -295,7 +296,15 @@ fn record(plane: &Plane, table: &Arc<Table>) -> Arc<Filter> {
     let matches = Matches::U32(Entry::Table(Arc::clone(table)));
     let (hits, live) = (plane.filter_counters().take(), plane.count(Class::Filter));
     let label = ("", FilterOptions::default());
-    Arc::new(Filter::new(table.handle(), label, matches, Default::default(), Span::begun(), hits, live))
+    Arc::new(Filter::new(
+        table.handle(),
+        label,
+        matches,
+        Default::default(),
+        (Span::begun(), Place::of_none()),
+        hits,
+        live,
+    ))
 }
 
 fn garbage(bucket: Arc<Nodes>) -> Garbage {

@@ -168,6 +168,8 @@ impl fmt::Debug for Table {
 }
 
 impl Keyed for Arc<Filter> {
+    type Key = u64;
+
     #[inline]
     fn key(&self) -> u64 {
         self.handle().into()

@@ -13,7 +13,7 @@ use crate::generation::Generation;
 pub(crate) struct Versions(SmallVec<[Arc<Filter>; 1]>);
 
 impl Versions {
-    pub(super) fn of(filter: &Arc<Filter>) -> Versions {
+    pub(crate) fn of(filter: &Arc<Filter>) -> Versions {
         Versions(smallvec![Arc::clone(filter)])
     }
 
@@ -23,18 +23,18 @@ impl Versions {
         self.0.iter().find(|filter| filter.lives_at(generation))
     }
 
-    pub(super) fn iter(&self) -> impl Iterator<Item = &Arc<Filter>> {
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Arc<Filter>> {
         self.0.iter()
     }
 
     /// With `new`, in the place of `old` if there is one.
-    pub(super) fn with(&self, new: &Arc<Filter>, old: Option<&Filter>) -> Versions {
+    pub(crate) fn with(&self, new: &Arc<Filter>, old: Option<&Filter>) -> Versions {
         let others = self.0.iter().filter(|other| !old.is_some_and(|old| std::ptr::eq(&***other, old)));
         Versions(others.chain([new]).cloned().collect())
     }
 
     /// Nothing if nothing is left.
-    pub(super) fn without(&self, filter: &Filter) -> Option<Versions> {
+    pub(crate) fn without(&self, filter: &Filter) -> Option<Versions> {
         let others: SmallVec<_> = self.0.iter().filter(|other| !std::ptr::eq(&***other, filter)).cloned().collect();
         (!others.is_empty()).then_some(Versions(others))
     }
