@@ -3,6 +3,7 @@
 
 mod bare; // the limit to compare with: receive, transmit, nothing else
 mod disturbance; // what others on the machine take from a measurement
+mod figure; // a figure, and what it should be
 mod forward; // `forward`: bare forwarder and gateway in turn
 mod gateway; // the gateway under test, in this process
 mod generator; // packets as fast as a core makes them

@@ -16,6 +16,7 @@ use tidegate_classifiers::verdict::Control;
 use tidegate_engine::cpu;
 
 use crate::disturbance::waited;
+use crate::figure::SpeedRound;
 
 /// Pairs of an add and a delete between two looks at the stop flag.
 const STRIDE: u32 = 16;
@@ -46,9 +47,7 @@ pub(crate) struct Blow {
 impl Blow {
     /// Operations a second of the time in which it could run: what others took of its core is taken out.
     pub(crate) fn rate(&self) -> f64 {
-        #[expect(clippy::cast_precision_loss, reason = "a rate for people")]
-        let operations = self.operations as f64;
-        operations / (self.span.as_secs_f64() * (1.0 - self.core_lost).max(0.01))
+        SpeedRound::new(self.operations, self.span, self.core_lost).rate
     }
 }
 
@@ -58,17 +57,7 @@ impl Storm {
 
     /// Of the proto `priority` in `chain`, for IPv4; every filter has a 5-tuple and drops.
     pub(crate) fn new(block: &Arc<Block>, chain: u32, priority: u32, stream: u8) -> Storm {
-        let drop = ActionSpec::Gact(GactSpec { control: Control::Shot, random: None });
-        let spec = FilterSpec {
-            chain,
-            priority,
-            protocol: 0x0800,
-            handle: 0,
-            kind: KindSpec::Flower(Box::default()),
-            actions: [drop].into_iter().collect(),
-            name: "".into(),
-            options: Default::default(),
-        };
+        let spec = dropping(chain, priority, 0x0800);
         Storm { block: Arc::clone(block), spec, present: VecDeque::new(), next: 0, stream }
     }
 
@@ -148,6 +137,21 @@ pub(crate) fn blow(storms: Vec<(&mut Storm, u16)>, span: Duration) -> Result<Vec
         stop.store(true, Ordering::Relaxed);
         threads.into_iter().map(|thread| thread.join().unwrap_or_else(|_| bail!("a storm panicked"))).collect()
     })
+}
+
+/// A flower filter that drops every packet of `protocol`, until it is given something to match.
+pub(crate) fn dropping(chain: u32, priority: u32, protocol: u16) -> FilterSpec {
+    let drop = ActionSpec::Gact(GactSpec { control: Control::Shot, random: None });
+    FilterSpec {
+        chain,
+        priority,
+        protocol,
+        handle: 0,
+        kind: KindSpec::Flower(Box::default()),
+        actions: [drop].into_iter().collect(),
+        name: "".into(),
+        options: Default::default(),
+    }
 }
 
 /// A UDP flow of its own for each number below 2^40, none of them the generator's: 10.0.0.0/8 never meets the benchmark's

@@ -10,12 +10,13 @@ use tidegate_classifiers::block::Block;
 use tidegate_classifiers::plane::Plane;
 use tidegate_classifiers::reap::NoWorkers;
 
+use crate::figure::SpeedRound;
 use crate::half_load;
 use crate::report::{CORE_LOST_MAX, Machine};
 use crate::storm::{Blow, Storm, blow};
 use crate::tc::Tc;
 use crate::topology::Placement;
-use crate::update_report::{Memory, Parts, Speed, SpeedRound, UpdateReport};
+use crate::update_report::{Memory, Parts, Speed, UpdateReport};
 
 /// Filters to measure memory with, if fewer are to be present.
 const MEMORY_FILTERS_MIN: usize = 20_000;
@@ -109,7 +110,7 @@ fn memory(options: &Options) -> Result<Memory> {
 }
 
 /// Bytes of this process in memory.
-fn resident() -> Result<usize> {
+pub(crate) fn resident() -> Result<usize> {
     let statm = fs::read_to_string("/proc/self/statm")?;
     let pages: usize = statm.split(' ').nth(1).context("statm")?.parse()?;
     let page = sysconf(SysconfVar::PAGE_SIZE)?.context("no page size")?;

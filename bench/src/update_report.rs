@@ -5,6 +5,7 @@ use std::fmt::{self, Display, Formatter};
 use serde::Serialize;
 use tidegate_classifiers::live::Footprint;
 
+use crate::figure::{Figure, Figures, SpeedRound, Target};
 use crate::half_load::{Beside, HalfLoad, LoadRound, LoadVariant};
 use crate::report::{CORE_LOST_MAX, Machine, NO_LATENCY, Summary};
 
@@ -73,44 +74,22 @@ pub(crate) struct Speed {
     pub(crate) rounds: Vec<SpeedRound>,
 }
 
-/// One turn.
-#[derive(Clone, Copy, Debug, Serialize)]
-pub(crate) struct SpeedRound {
-    /// Adds and deletes a second, all threads together, of the time in which they had a core.
-    pub(crate) rate: f64,
-    /// Share of the time for which others had the core of the thread that lost most.
-    pub(crate) core_lost: f64,
-}
-
-/// One target, and what was found.
-#[derive(Clone, Debug, Serialize)]
-pub(crate) struct Figure {
-    /// For people.
-    pub(crate) name: &'static str,
-    /// What was found; the median counts.
-    pub(crate) found: Summary,
-    /// What it should be.
-    pub(crate) target: Target,
-    /// Whether it is; nothing if the machine was too disturbed to tell.
-    pub(crate) met: Option<bool>,
-}
-
-/// What a figure should be.
-#[derive(Clone, Copy, Debug, Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub(crate) enum Target {
-    /// This or more.
-    AtLeast(f64),
-    /// This or less.
-    AtMost(f64),
-}
-
 /// The report with its verdicts, as JSON.
 #[derive(Debug, Serialize)]
 pub(crate) struct Judged<'a> {
     #[serde(flatten)]
     report: &'a UpdateReport,
     figures: Vec<Figure>,
+}
+
+impl Display for Parts {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let Parts { filter, action, counters, numbers, group } = self;
+        write!(
+            f,
+            "{filter} the filter, {action} its action, {counters} counters, {numbers} handle and index, {group} its mask group"
+        )
+    }
 }
 
 impl Speed {
@@ -146,38 +125,12 @@ impl Speed {
 
     /// Operations a second of one who works alone: others take time from it, which is taken out.
     fn rate(&self, name: &'static str, least: f64) -> Option<Figure> {
-        let rounds = self.rounds.iter().map(|round| (round.rate, round.core_lost));
-        Figure::of_calm(name, rounds, Target::AtLeast(least))
+        Figure::of_calm(name, SpeedRound::rates(&self.rounds), Target::AtLeast(least))
     }
 
     /// To `other`, round by round. Nothing if one of them was not measured.
     fn ratio(&self, other: &Speed, name: &'static str, least: f64) -> Option<Figure> {
-        let pairs = self.rounds.iter().zip(&other.rounds);
-        let ratios = pairs.map(|(own, other)| (own.rate / other.rate, own.core_lost.max(other.core_lost)));
-        Figure::of_calm(name, ratios, Target::AtLeast(least))
-    }
-}
-
-impl Figure {
-    fn new(name: &'static str, found: Summary, target: Target) -> Figure {
-        let met = match target {
-            Target::AtLeast(least) => found.median >= least,
-            Target::AtMost(most) => found.median <= most,
-        };
-        Figure { name, found, target, met: Some(met) }
-    }
-
-    /// Of values that come with a share of the core lost: those that were not disturbed count. If there are none, all are
-    /// shown, and nothing is judged: who waits for a lock waits for whoever took its holder's core. Nothing if there is no
-    /// value at all.
-    fn of_calm(name: &'static str, values: impl Iterator<Item = (f64, f64)> + Clone, target: Target) -> Option<Figure> {
-        let calm = values.clone().filter(|&(_, lost)| lost <= CORE_LOST_MAX);
-        let judged = calm.clone().next().is_some();
-        values.clone().next()?;
-        let all = |values: &mut dyn Iterator<Item = (f64, f64)>| Summary::of(values.map(|(value, _)| value));
-        let found = if judged { all(&mut calm.into_iter()) } else { all(&mut values.into_iter()) };
-        let figure = Figure::new(name, found, target);
-        Some(Figure { met: figure.met.filter(|_| judged), ..figure })
+        Figure::of_calm(name, SpeedRound::ratios(&self.rounds, &other.rounds), Target::AtLeast(least))
     }
 }
 
@@ -185,9 +138,7 @@ impl UpdateReport {
     /// Every target whose figure was measured, judged by turns that were not disturbed where there are any.
     pub(crate) fn figures(&self) -> Vec<Figure> {
         let speed = |index: usize| &self.speeds[index];
-        let bytes = self.memory.bytes_each;
-        let bytes = Summary { median: bytes, min: bytes, max: bytes };
-        let mut figures = vec![Figure::new("bytes per filter", bytes, Target::AtMost(512.0))];
+        let mut figures = vec![Figure::of("bytes per filter", self.memory.bytes_each, Target::AtMost(512.0))];
         figures.extend(speed(Speed::ONE).rate("operations/s, one thread", 500_000.0));
         for (name, own, other, least) in [
             ("two threads, two chains : one thread", Speed::CHAINS, Speed::ONE, 1.7),
@@ -248,31 +199,15 @@ impl Display for UpdateReport {
             None => writeln!(f, "The kernel has as many filters, of u32 and without an action, on each interface.")?,
         }
         let Memory { filters, workers, bytes_each, parts } = self.memory;
-        let Parts { filter, action, counters, numbers, index } = parts;
         writeln!(
             f,
-            "A filter takes {bytes_each:.0} bytes of memory ({filters} filters): {filter} the filter, {action} its action, \
-             {counters} counters for {workers} workers, {numbers} handle and index, {index} its slot in the chain's index, the rest is room \
-             to spare."
+            "A filter takes {bytes_each:.0} bytes of memory ({filters} filters, {workers} workers): {parts}, the rest is room to spare."
         )?;
         match (&self.half_load, &self.no_traffic) {
             (Some(half_load), _) => write!(f, "{half_load}")?,
             (None, why) => writeln!(f, "\nNo traffic: {}", why.as_deref().unwrap_or("not asked for"))?,
         }
-        writeln!(f, "\n{:<44}{:>12}{:>26}{:>12}", "FIGURE", "MEDIAN", "(MIN - MAX)", "TARGET")?;
-        for Figure { name, found, target, met } in self.figures() {
-            let spread = format!("({} - {})", short(found.min), short(found.max));
-            let target = match target {
-                Target::AtLeast(least) => format!(">= {}", short(least)),
-                Target::AtMost(most) => format!("<= {}", short(most)),
-            };
-            let met = match met {
-                Some(true) => "met",
-                Some(false) => "MISSED",
-                None => "too disturbed to tell",
-            };
-            writeln!(f, "{name:<44}{:>12}{spread:>26}{target:>12}  {met}", short(found.median))?;
-        }
+        write!(f, "{}", Figures(&self.figures()))?;
         if let (disturbed @ 1.., all) = self.disturbed() {
             writeln!(f, "WARNING {disturbed} of {all} turns were disturbed: run it again on a quiet machine")?;
         }
@@ -341,15 +276,6 @@ impl Display for HalfLoad {
     }
 }
 
-/// Few digits, but none too few.
-fn short(value: f64) -> String {
-    match value {
-        _ if value >= 100.0 => format!("{value:.0}"),
-        _ if value >= 0.1 || value == 0.0 => format!("{value:.2}"),
-        _ => format!("{value:.6}"),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -385,8 +311,8 @@ mod tests {
         }
     }
 
-    fn missed(report: &UpdateReport) -> Vec<&'static str> {
-        report.figures().iter().filter(|figure| figure.met == Some(false)).map(|figure| figure.name).collect()
+    fn missed(report: &UpdateReport) -> Vec<String> {
+        report.figures().into_iter().filter(|figure| figure.met == Some(false)).map(|figure| figure.name).collect()
     }
 
     #[test]
@@ -425,7 +351,7 @@ mod tests {
     fn loss_is_not_judged_by_a_disturbed_round() {
         let mut report = report();
         report.half_load.as_mut().unwrap().variants[2] = load(Beside::OtherChain, 900, 0.5);
-        assert_eq!(missed(&report), Vec::<&str>::new());
+        assert_eq!(missed(&report), Vec::<String>::new());
         assert_eq!(report.figures().iter().filter(|figure| figure.met.is_none()).count(), 1);
         let table = report.to_string();
         assert!(table.contains("too disturbed to tell") && table.contains("WARNING 1 of 12 turns"), "{table}");
