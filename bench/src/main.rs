@@ -1,18 +1,25 @@
 //! `tidegate-bench`: measures the gateway and wears it out, on veth pairs in namespaces of its own.
 #![forbid(unsafe_code)]
 
+mod acl; // librte_acl, to compare with
 mod bare; // the limit to compare with: receive, transmit, nothing else
+mod classbench; // rule sets as files
+mod classify; // `classify`: how fast packets find their filters
+mod classify_report; // what `classify` found
 mod disturbance; // what others on the machine take from a measurement
 mod figure; // a figure, and what it should be
 mod forward; // `forward`: bare forwarder and gateway in turn
 mod gateway; // the gateway under test, in this process
 mod generator; // packets as fast as a core makes them
 mod half_load; // `update`: what packets notice of a storm
+mod ipv6_rules; // rule sets made up
+mod lookups; // filters, and packets that look for them
 mod nft; // nft -f, to compare with
 mod packets; // random packets for `soak`
 mod reload; // `reload`: how long a reload takes, and what packets notice
 mod reload_report; // what `reload` found
 mod report; // what `forward` found
+mod rule_set; // rules, headers, and the slow answer
 mod sink; // counts what arrives
 mod soak; // `soak`: random packets, then the accounts
 mod socket; // `socket`: how fast the control socket is
@@ -75,6 +82,14 @@ enum Command {
     ///
     /// Every figure is printed with its target.
     Reload(reload::Options),
+    /// How fast packets find their filter, of 1,000 to 500,000 with a priority each, beside librte_acl in turns on the same core;
+    /// what filters take to load, and of memory.
+    ///
+    /// The rule sets are those of ClassBench, in the file's order and with priorities shuffled, or IPv6 ones made up here. Every
+    /// answer is checked before anything is measured: a wrong one ends the run.
+    ///
+    /// Needs no root, and no network. `./dev bench classify` builds the program that librte_acl runs in.
+    Classify(classify::Options),
     /// How fast filters are added, listed and deleted by the control socket, by one client and by several at once.
     Socket(socket::Options),
 }
@@ -122,6 +137,7 @@ fn run(command: &Command) -> anyhow::Result<bool> {
         Command::Soak(options) => soak::run(options),
         Command::Update(options) => update::run(options),
         Command::Reload(options) => reload::run(options),
+        Command::Classify(options) => classify::run(options),
         Command::Socket(options) => socket::run(options),
     }
 }
@@ -148,6 +164,16 @@ mod tests {
     #[test]
     fn update_measures_everything() {
         assert!(passes("tidegate-bench update --rounds 1 --seconds 0.1 --present 1000"));
+    }
+
+    #[test]
+    fn classify_measures_what_it_has_checked() {
+        let line =
+            "tidegate-bench classify --families ipv6 --sizes 1k --headers 1000 --rounds 1 --seconds 0.02 --core 0";
+        let Command::Classify(options) = Arguments::try_parse_from(line.split(' ')).unwrap().command else {
+            unreachable!()
+        };
+        assert!(classify::run(&options).unwrap());
     }
 
     #[test]

@@ -1,0 +1,267 @@
+//! What `classify` found: a table for people, JSON for programs, and whether the targets are met.
+
+use std::fmt::{self, Display, Formatter};
+
+use serde::Serialize;
+
+use crate::classify::{Family, Size, Trace};
+use crate::figure::{Figure, Figures, SpeedRound, Target, calm, short};
+use crate::report::{CORE_LOST_MAX, Machine, Summary};
+use crate::rule_set::Order;
+use crate::update_report::Parts;
+
+/// Filters a second to be loaded at 100k.
+const LOAD_MIN: f64 = 1e6;
+
+/// Bytes of memory that a filter may take at 100k.
+const BYTES_MAX: f64 = 400.0;
+
+/// The outcome of one run.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct ClassifyReport {
+    /// Where it ran.
+    pub(crate) machine: Machine,
+    /// Where both looked up.
+    pub(crate) core: u16,
+    /// How headers followed one another.
+    pub(crate) trace: Trace,
+    /// Of a turn.
+    pub(crate) seconds: f64,
+    /// Why librte_acl was not measured at all.
+    pub(crate) no_acl: Option<String>,
+    /// Of each family.
+    pub(crate) memory: Vec<FilterMemory>,
+    /// One after the other.
+    pub(crate) cases: Vec<Case>,
+}
+
+/// What a filter takes where each has a priority of its own.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct FilterMemory {
+    pub(crate) family: Family,
+    /// Measured with so many.
+    pub(crate) filters: usize,
+    /// Bytes of resident memory for each.
+    pub(crate) bytes_each: f64,
+    /// What they are for.
+    pub(crate) parts: Parts,
+}
+
+/// A rule set with one order of priorities.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct Case {
+    pub(crate) family: Family,
+    pub(crate) size: Size,
+    pub(crate) order: Order,
+    /// Rules it really has.
+    pub(crate) filters: usize,
+    /// Headers whose answer was checked before anything was measured,
+    pub(crate) checked: usize,
+    /// and of these, against a search rule by rule.
+    pub(crate) searched: usize,
+    /// Filters a second, loaded from nothing by one thread.
+    pub(crate) load: Summary,
+    /// Lookups.
+    pub(crate) rounds: Vec<SpeedRound>,
+    /// librte_acl with the same rules, round by round.
+    pub(crate) acl: Option<AclCase>,
+    /// Why it could not.
+    pub(crate) no_acl: Option<String>,
+}
+
+/// librte_acl's part.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct AclCase {
+    /// The fastest, with its batch.
+    pub(crate) variant: String,
+    /// Seconds it took to build.
+    pub(crate) build: f64,
+    /// What lookups use of memory.
+    pub(crate) bytes: u64,
+    /// Lookups.
+    pub(crate) rounds: Vec<SpeedRound>,
+}
+
+/// The report with its verdicts, as JSON.
+#[derive(Debug, Serialize)]
+pub(crate) struct Judged<'a> {
+    #[serde(flatten)]
+    report: &'a ClassifyReport,
+    figures: Vec<Figure>,
+}
+
+impl Case {
+    fn name(&self) -> String {
+        format!("{} {} {}", self.family, self.size, self.order.name())
+    }
+
+    /// Lookups a second, of the turns that were not disturbed where there are any.
+    fn rate(&self) -> Summary {
+        calm(SpeedRound::rates(&self.rounds)).unwrap_or_default().0
+    }
+
+    /// Lookups a second to librte_acl's, turn by turn; and whether any turn was calm.
+    fn ratio(&self) -> Option<(Summary, bool)> {
+        calm(SpeedRound::ratios(&self.rounds, &self.acl.as_ref()?.rounds))
+    }
+
+    /// What the ratio is to be at least, for the uniform trace.
+    fn target(&self) -> Option<f64> {
+        match (self.order, self.size, self.family) {
+            (_, _, Family::Ipv6) => None,
+            (Order::File, Size::K1, _) => Some(0.5),
+            (Order::File, Size::K10, Family::Fw1) => Some(1.0),
+            (Order::File, Size::K10, _) => Some(0.6),
+            (Order::File, Size::K100 | Size::K500, _) => Some(1.5),
+            (Order::Shuffled, Size::K100, _) => Some(1.0),
+            (Order::Shuffled, _, _) => None,
+        }
+    }
+}
+
+impl AclCase {
+    fn rate(&self) -> Summary {
+        calm(SpeedRound::rates(&self.rounds)).unwrap_or_default().0
+    }
+}
+
+impl ClassifyReport {
+    /// Every target whose figure was measured.
+    pub(crate) fn figures(&self) -> Vec<Figure> {
+        let mut figures = Vec::new();
+        for case in self.cases.iter().filter(|_| self.trace == Trace::Uniform) {
+            let (Some(acl), Some(least)) = (&case.acl, case.target()) else { continue };
+            let ratios = SpeedRound::ratios(&case.rounds, &acl.rounds);
+            figures.extend(Figure::of_calm(format!("to librte_acl, {}", case.name()), ratios, Target::AtLeast(least)));
+        }
+        for case in self.cases.iter().filter(|case| case.size == Size::K100) {
+            figures.push(Figure::new(
+                format!("filters/s loaded, {}", case.name()),
+                case.load,
+                Target::AtLeast(LOAD_MIN),
+            ));
+        }
+        for FilterMemory { family, bytes_each, .. } in &self.memory {
+            figures.push(Figure::of(format!("bytes per filter, {family}"), *bytes_each, Target::AtMost(BYTES_MAX)));
+        }
+        for (small, large, growth) in self.growths() {
+            let (Some(from), Some(to)) = (&small.acl, &large.acl) else { continue };
+            let name = format!("growth from 10k to 500k, {} {}", large.family, large.order.name());
+            figures.push(Figure::of(name, growth, Target::AtMost(from.rate().median / to.rate().median)));
+        }
+        figures
+    }
+
+    /// For JSON.
+    pub(crate) fn with_figures(&self) -> Judged<'_> {
+        Judged { report: self, figures: self.figures() }
+    }
+
+    /// Cases of 10k and 500k filters of a family, and how much longer a lookup takes in the latter.
+    fn growths(&self) -> impl Iterator<Item = (&Case, &Case, f64)> {
+        let pairs = self.cases.iter().flat_map(|small| self.cases.iter().map(move |large| (small, large)));
+        let alike = |small: &Case, large: &Case| small.family == large.family && small.order == large.order;
+        pairs
+            .filter(move |(small, large)| (small.size, large.size) == (Size::K10, Size::K500) && alike(small, large))
+            .map(|(small, large)| (small, large, small.rate().median / large.rate().median))
+    }
+
+    /// Turns in which others had the core for too long, of all.
+    fn disturbed(&self) -> (usize, usize) {
+        let acl = self.cases.iter().flat_map(|case| &case.acl).flat_map(|acl| &acl.rounds);
+        let rounds: Vec<_> = self.cases.iter().flat_map(|case| &case.rounds).chain(acl).collect();
+        (rounds.iter().filter(|round| round.core_lost > CORE_LOST_MAX).count(), rounds.len())
+    }
+}
+
+impl Display for Case {
+    /// A line of the table.
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        write!(f, "{:<24}{:>8}  {:<26}", self.name(), self.filters, millions(self.rate()))?;
+        match (&self.acl, self.ratio()) {
+            (Some(acl), Some((ratio, _))) => {
+                let ratio = format!("{} ({} - {})", short(ratio.median), short(ratio.min), short(ratio.max));
+                writeln!(f, "{:<26}{:<18}{ratio}", millions(acl.rate()), acl.variant)
+            }
+            _ => writeln!(f, "{}", self.no_acl.as_deref().unwrap_or("-")),
+        }
+    }
+}
+
+impl Display for ClassifyReport {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let Machine { cpu, cores, kernel, tidegate, build } = &self.machine;
+        let rounds = self.cases.first().map_or(0, |case| case.rounds.len());
+        writeln!(f, "\ntidegate {tidegate} ({build} build) on Linux {kernel}, {cpu}, {cores} cores")?;
+        writeln!(f, "{} trace; {rounds} rounds of {} s in turn on core {}", self.trace, self.seconds, self.core)?;
+        writeln!(
+            f,
+            "\n{:<24}{:>8}  {:<26}{:<26}{:<18}RATIO\n{:<24}{:>8}  {:<26}{:<26}{:<18}(MIN - MAX)",
+            "", "", "M LOOKUPS/S", "LIBRTE_ACL'S", "VARIANT,", "SET", "FILTERS", "(MIN - MAX)", "(MIN - MAX)", "BATCH"
+        )?;
+        self.cases.iter().try_for_each(|case| write!(f, "{case}"))?;
+        writeln!(
+            f,
+            "\nA lookup is Block::classify of a parsed packet, with a filter's and its action's counters; librte_acl counts nothing."
+        )?;
+        if let Some(why) = &self.no_acl {
+            writeln!(f, "librte_acl was not measured: {why}")?;
+        }
+
+        writeln!(
+            f,
+            "\n{:<24}{:>26}{:>28}{:>22}",
+            "LOADING", "FILTERS/S (MIN - MAX)", "LIBRTE_ACL'S BUILD", "ITS MEMORY"
+        )?;
+        for case in &self.cases {
+            let load = format!("{:.0} ({:.0} - {:.0})", case.load.median, case.load.min, case.load.max);
+            write!(f, "{:<24}{load:>26}", case.name())?;
+            #[expect(clippy::cast_precision_loss, reason = "figures for people")]
+            match &case.acl {
+                Some(AclCase { build, bytes, .. }) => {
+                    let build = format!("{build:.2} s, {:.0}/s", case.filters as f64 / build);
+                    let memory =
+                        format!("{:.0} MB, {:.0} B each", *bytes as f64 / 1e6, *bytes as f64 / case.filters as f64);
+                    writeln!(f, "{build:>28}{memory:>22}")?;
+                }
+                None => writeln!(f)?,
+            }
+        }
+        writeln!(f)?;
+        for FilterMemory { family, filters, bytes_each, parts } in &self.memory {
+            writeln!(
+                f,
+                "{family}: a filter takes {bytes_each:.0} bytes of memory ({filters} filters): {parts}, the rest is its priority and \
+                 room to spare."
+            )?;
+        }
+        for (small, large, growth) in self.growths() {
+            write!(f, "{} {}: a lookup in 500k takes {growth:.2} times", large.family, large.order.name())?;
+            match (&small.acl, &large.acl) {
+                (Some(from), Some(to)) => {
+                    writeln!(f, " that in 10k; librte_acl's {:.2} times", from.rate().median / to.rate().median)?;
+                }
+                _ => writeln!(f, " that in 10k")?,
+            }
+        }
+        let (checked, searched): (usize, usize) =
+            self.cases.iter().fold((0, 0), |(all, few), case| (all + case.checked, few + case.searched));
+        writeln!(f, "{checked} answers were checked before, {searched} of them against a search rule by rule.")?;
+        write!(f, "{}", Figures(&self.figures()))?;
+        if let (disturbed @ 1.., all) = self.disturbed() {
+            writeln!(f, "WARNING {disturbed} of {all} turns were disturbed: run it again on a quiet machine")?;
+        }
+        Ok(())
+    }
+}
+
+/// Millions, with three digits.
+fn millions(rate: Summary) -> String {
+    let short = |rate: f64| match rate / 1e6 {
+        million if million >= 99.95 => format!("{million:.0}"),
+        million if million >= 9.995 => format!("{million:.1}"),
+        million if million >= 0.9995 => format!("{million:.2}"),
+        million => format!("{million:.4}"),
+    };
+    format!("{} ({} - {})", short(rate.median), short(rate.min), short(rate.max))
+}
