@@ -265,3 +265,140 @@ fn millions(rate: Summary) -> String {
     };
     format!("{} ({} - {})", short(rate.median), short(rate.min), short(rate.max))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rounds(rates: &[f64]) -> Vec<SpeedRound> {
+        rates.iter().map(|&rate| SpeedRound { rate, core_lost: 0.0 }).collect()
+    }
+
+    fn case(family: Family, size: Size, order: Order, own: &[f64], acl: &[f64]) -> Case {
+        let acl = AclCase { variant: "avx2, 64".into(), build: 2.0, bytes: 8_000_000, rounds: rounds(acl) };
+        let load = Summary { median: LOAD_MIN, min: 1.0, max: LOAD_MIN };
+        Case {
+            family,
+            size,
+            order,
+            filters: 1000,
+            checked: 7,
+            searched: 3,
+            load,
+            rounds: rounds(own),
+            acl: Some(acl),
+            no_acl: None,
+        }
+    }
+
+    fn report(cases: Vec<Case>) -> ClassifyReport {
+        let memory = FilterMemory { family: Family::Acl1, filters: 10, bytes_each: BYTES_MAX, parts: Parts::of(1) };
+        ClassifyReport {
+            machine: Machine::this(),
+            core: 1,
+            trace: Trace::Uniform,
+            seconds: 0.5,
+            no_acl: None,
+            memory: vec![memory],
+            cases,
+        }
+    }
+
+    /// Names of figures, and whether they are met.
+    fn judged(report: &ClassifyReport) -> Vec<(String, Option<bool>)> {
+        report.figures().into_iter().map(|figure| (figure.name, figure.met)).collect()
+    }
+
+    #[test]
+    fn a_ratio_is_formed_within_a_round_and_its_target_is_that_of_the_set() {
+        for (family, size, order, least) in [
+            (Family::Acl1, Size::K1, Order::File, 0.5),
+            (Family::Fw1, Size::K10, Order::File, 1.0),
+            (Family::Ipc1, Size::K10, Order::File, 0.6),
+            (Family::Ipc1, Size::K100, Order::File, 1.5),
+            (Family::Ipc1, Size::K500, Order::File, 1.5),
+            (Family::Fw1, Size::K100, Order::Shuffled, 1.0),
+        ] {
+            // The machine is ten times as fast in the second round: the ratio is the same.
+            let met = case(family, size, order, &[1e6 * least, 1e7 * least], &[1e6, 1e7]);
+            let missed = case(family, size, order, &[0.99e6 * least, 0.99e7 * least], &[1e6, 1e7]);
+            let name = format!("to librte_acl, {}", met.name());
+            assert_eq!(judged(&report(vec![met]))[0], (name.clone(), Some(true)));
+            assert_eq!(judged(&report(vec![missed]))[0], (name, Some(false)));
+        }
+    }
+
+    #[test]
+    fn what_has_no_target_is_not_judged() {
+        let shuffled = case(Family::Acl1, Size::K10, Order::Shuffled, &[1.0], &[9.0]);
+        let made_up = case(Family::Ipv6, Size::K10, Order::File, &[1.0], &[9.0]);
+        let report = report(vec![shuffled, made_up]);
+        assert_eq!(judged(&report), [("bytes per filter, acl1".into(), Some(true))]);
+        let zipf = case(Family::Acl1, Size::K1, Order::File, &[1.0], &[9.0]);
+        let zipf = ClassifyReport { trace: Trace::Zipf, cases: vec![zipf], ..report };
+        assert_eq!(judged(&zipf).len(), 1);
+        assert!(zipf.to_string().contains("0.11 (0.11 - 0.11)"), "shown all the same: {zipf}");
+    }
+
+    #[test]
+    fn a_disturbed_round_does_not_count() {
+        let mut case = case(Family::Acl1, Size::K1, Order::File, &[1e6, 1.0], &[1e6, 1e6]);
+        case.rounds[1].core_lost = 0.5;
+        let calm = report(vec![case.clone()]);
+        assert_eq!(judged(&calm)[0].1, Some(true));
+        assert!(calm.to_string().contains("WARNING 1 of 4 turns"));
+        case.acl.iter_mut().for_each(|acl| acl.rounds[0].core_lost = 0.5);
+        assert_eq!(judged(&report(vec![case]))[0].1, None, "both were disturbed, in turns of their own");
+    }
+
+    #[test]
+    fn growth_is_that_of_one_family_and_order_and_no_worse_than_the_others() {
+        let small = |order| case(Family::Fw1, Size::K10, order, &[8e6], &[9e6]);
+        let large = |order, rate| case(Family::Fw1, Size::K500, order, &[rate], &[3e6]);
+        let other = case(Family::Ipc1, Size::K500, Order::File, &[1.0], &[1.0]);
+        let growth = |rate| {
+            let cases = vec![small(Order::File), large(Order::File, rate), small(Order::Shuffled), other.clone()];
+            let mut judged = judged(&report(cases));
+            judged.retain(|(name, _)| name.starts_with("growth"));
+            judged
+        };
+        let name = "growth from 10k to 500k, fw1 in file order";
+        assert_eq!(growth(4e6), [(name.to_owned(), Some(true))]);
+        assert_eq!(growth(2e6), [(name.to_owned(), Some(false))]);
+        let table = report(vec![small(Order::File), large(Order::File, 4e6)]).to_string();
+        assert!(table.contains("a lookup in 500k takes 2.00 times that in 10k; librte_acl's 3.00 times\n"), "{table}");
+    }
+
+    #[test]
+    fn loading_and_memory_have_targets_at_100k() {
+        let mut report = report(vec![
+            case(Family::Fw1, Size::K100, Order::File, &[1e6], &[1e6]),
+            case(Family::Fw1, Size::K10, Order::File, &[1e6], &[1e6]),
+        ]);
+        let loads = |report: &ClassifyReport| {
+            let all = judged(report).into_iter();
+            all.filter(|(name, _)| !name.starts_with("to "))
+                .map(|(name, met)| (name, met == Some(true)))
+                .collect::<Vec<_>>()
+        };
+        let names = ["filters/s loaded, fw1 100k in file order", "bytes per filter, acl1"].map(str::to_owned);
+        assert_eq!(loads(&report), names.clone().map(|name| (name, true)));
+        report.cases[0].load.median *= 0.99;
+        report.memory[0].bytes_each += 1.0;
+        assert_eq!(loads(&report), names.map(|name| (name, false)));
+    }
+
+    #[test]
+    fn without_librte_acl_there_is_a_line_and_no_ratio() {
+        let mut case = case(Family::Acl1, Size::K1, Order::File, &[2.5e6], &[]);
+        (case.acl, case.no_acl) = (None, None);
+        let report = ClassifyReport { no_acl: Some("it is not there".into()), ..report(vec![case]) };
+        let table = report.to_string();
+        assert!(table.contains("librte_acl was not measured: it is not there\n"), "{table}");
+        assert!(table.contains("2.50 (2.50 - 2.50)"), "{table}");
+        assert!(!judged(&report).iter().any(|(name, _)| name.starts_with("to ")));
+        let json = serde_json::to_value(report.with_figures()).unwrap();
+        assert_eq!((json["cases"][0]["size"].as_str(), json["cases"][0]["acl"].is_null()), (Some("1k"), true));
+        assert_eq!(json["figures"][0]["met"], true);
+    }
+}

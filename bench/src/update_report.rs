@@ -84,10 +84,10 @@ pub(crate) struct Judged<'a> {
 
 impl Display for Parts {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        let Parts { filter, action, counters, numbers, group } = self;
+        let Parts { filter, action, counters, numbers, index } = self;
         write!(
             f,
-            "{filter} the filter, {action} its action, {counters} counters, {numbers} handle and index, {group} its mask group"
+            "{filter} the filter, {action} its action, {counters} counters, {numbers} handle and index, {index} its slot in the index"
         )
     }
 }
