@@ -32,7 +32,7 @@
 // Of memory for lookups: more than any set was seen to need. DPDK writes to all of it at once, so it is not more than that.
 #define HEAP_BYTES_EACH (16ULL << 10)
 #define HEAP_BYTES_MIN (64ULL << 20)
-#define HEAP_BYTES_MAX (6ULL << 30)
+#define HEAP_BYTES_MAX (5ULL << 30)
 #define LOOK_EACH 8192 // lookups between two looks at the clock
 #define TRIES 3 // of each variant and batch, when the fastest is looked for
 #define TRY_SECONDS 0.1 // at most

@@ -8,6 +8,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail, ensure};
 use clap::ValueEnum;
 use serde::Serialize;
+use tidegate_classifiers::verdict::Control;
 use tidegate_engine::cpu;
 
 use crate::acl::Acl;
@@ -198,7 +199,7 @@ fn memory(options: &Options) -> Result<Vec<FilterMemory>> {
         let mut taken = 0;
         for _ in 0..2 {
             let before = resident()?;
-            kept.push(Filters::load(&set, &ranks)?);
+            kept.push(Filters::load(&set, &ranks, Control::Shot)?);
             taken = resident()?.saturating_sub(before).saturating_sub(Filters::BYTES_EACH * filters); // its list is not the engine's
         }
         #[expect(clippy::cast_precision_loss, reason = "bytes for people")]
@@ -223,7 +224,7 @@ fn case(
     };
     let mut loads = Vec::with_capacity(LOADS);
     let filters = loop {
-        let (filters, took) = Filters::load(set, &ranks)?;
+        let (filters, took) = Filters::load(set, &ranks, Control::Shot)?;
         loads.push(took.as_secs_f64());
         if loads.len() == LOADS {
             break filters;

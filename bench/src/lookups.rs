@@ -6,21 +6,21 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
 use tidegate_classifiers::block::Block;
-use tidegate_classifiers::classify::Context;
+use tidegate_classifiers::classify::{Context, Found};
 use tidegate_classifiers::packet::Packet;
 use tidegate_classifiers::plane::Plane;
 use tidegate_classifiers::port::{Egress, PortId, WorkerId};
 use tidegate_classifiers::reap::NoWorkers;
 use tidegate_classifiers::request::{FilterId, KindSpec, Mode, dump, get_filter, new_filter};
-use tidegate_classifiers::verdict::Verdict;
+use tidegate_classifiers::verdict::{Control, Verdict};
 
 use crate::disturbance::waited;
 use crate::figure::SpeedRound;
 use crate::rule_set::{Answer, Header, RuleSet};
-use crate::storm::dropping;
+use crate::storm::flower;
 
 /// Packets that a worker takes from a ring at once, unless its file says otherwise.
-const BURST: usize = 64;
+pub(crate) const BURST: usize = 64;
 
 /// The name of the thread that looks up, by which the time that it had no core is found.
 pub(crate) const THREAD: &str = "classify";
@@ -46,6 +46,8 @@ pub(crate) struct Lookups<'a> {
     next: usize,
     /// The packets in hand.
     burst: Vec<Packet>,
+    /// What became of them.
+    verdicts: Vec<Verdict>,
     rng: fastrand::Rng,
     /// Packets that a filter dropped so far.
     dropped: u64,
@@ -57,14 +59,14 @@ impl Filters {
     /// What it remembers of each rule.
     pub(crate) const BYTES_EACH: usize = size_of::<FilterId>();
 
-    /// Loads all rules by requests, each with a priority of its own by its rank; also how long that took, from nothing, with
-    /// all that it left behind released.
+    /// Loads all rules by requests, each with a priority of its own by its rank, and the same action; also how long that took,
+    /// from nothing, with all that it left behind released.
     ///
     /// # Errors
     /// If a request is refused.
-    pub(crate) fn load(set: &RuleSet, ranks: &[u32]) -> Result<(Filters, Duration)> {
+    pub(crate) fn load(set: &RuleSet, ranks: &[u32], control: Control) -> Result<(Filters, Duration)> {
         let block = Plane::new(1, NoWorkers).private_block();
-        let mut spec = dropping(0, 0, set.version.ethertype());
+        let mut spec = flower(0, 0, set.version.ethertype(), control);
         let mut ids = Vec::with_capacity(set.rules.len());
         let clock = Instant::now();
         for (rule, rank) in set.rules.iter().zip(ranks) {
@@ -96,6 +98,7 @@ impl<'a> Lookups<'a> {
             trace,
             next: 0,
             burst: Vec::with_capacity(BURST),
+            verdicts: Vec::with_capacity(BURST),
             rng: fastrand::Rng::with_seed(1),
             dropped: 0,
             epoch: Instant::now(),
@@ -113,7 +116,8 @@ impl<'a> Lookups<'a> {
             let before = wanted.keys().map(|&rule| self.filters.hits(rule)).collect::<Result<Vec<_>>>()?;
             self.burst.clear();
             self.burst.extend(burst.iter().map(|&(header, _)| self.packets[header as usize]));
-            let dropped = self.classify();
+            let dropped_before = self.dropped;
+            self.classify();
             for ((&rule, &packets), before) in wanted.iter().zip(&before) {
                 let found = self.filters.hits(rule)? - before;
                 let header = burst.iter().find(|&&(_, answer)| answer == Some(rule)).map_or(0, |&(header, _)| header);
@@ -125,7 +129,7 @@ impl<'a> Lookups<'a> {
                     self.set.headers[header as usize]
                 );
             }
-            let wanted: u64 = wanted.values().sum();
+            let (wanted, dropped) = (wanted.values().sum::<u64>(), self.dropped - dropped_before);
             ensure!(dropped == wanted, "a wrong answer: {wanted} packets have a filter, and {dropped} were dropped");
         }
         Ok(())
@@ -140,10 +144,8 @@ impl<'a> Lookups<'a> {
         let (waited_before, start) = (waited(THREAD)?, Instant::now());
         let whole = loop {
             self.next_burst();
-            let clock = Instant::now();
-            self.classify();
-            let end = Instant::now();
-            busy += end - clock;
+            let (begin, end) = self.classify();
+            busy += end - begin;
             packets += self.burst.len();
             if end - start >= span {
                 break end - start;
@@ -171,28 +173,37 @@ impl<'a> Lookups<'a> {
         self.next = end % self.trace.len();
     }
 
-    /// Looks up the packets in hand; how many were dropped.
-    fn classify(&mut self) -> u64 {
-        let now_ns = u64::try_from(self.epoch.elapsed().as_nanos()).unwrap_or(u64::MAX).max(1);
-        let dropped = classify(&self.filters.block, &mut self.burst, now_ns, &mut self.rng);
-        self.dropped += dropped;
-        dropped
+    /// Looks up the packets in hand; when that began and ended.
+    fn classify(&mut self) -> (Instant, Instant) {
+        let begin = Instant::now();
+        let now_ns = u64::try_from((begin - self.epoch).as_nanos()).unwrap_or(u64::MAX).max(1);
+        classify(&self.filters.block, &mut self.burst, &mut self.verdicts, now_ns, &mut self.rng);
+        let end = Instant::now();
+        self.dropped += self.verdicts.iter().filter(|verdict| matches!(verdict, Verdict::Drop(_))).count() as u64;
+        (begin, end)
     }
 }
 
-/// What a worker asks of a block for the packets of a burst, and all that is measured. Returns how many are to be dropped.
+/// What a worker asks of a block for the packets of a burst, [`BURST`] at most, and all that is measured. Their verdicts replace `verdicts`.
 #[inline(never)] // so that a profile shows it
-fn classify(block: &Block, packets: &mut [Packet], now_ns: u64, rng: &mut fastrand::Rng) -> u64 {
+pub(crate) fn classify(
+    block: &Block,
+    packets: &mut [Packet],
+    verdicts: &mut Vec<Verdict>,
+    now_ns: u64,
+    rng: &mut fastrand::Rng,
+) {
     let (generation, head) = (block.plane().generation(), block.head());
     let mut cx = Context { worker: WorkerId(0), generation, now_ns, rng, egress: &mut Nowhere };
-    let mut dropped = 0;
-    for packet in packets {
-        dropped += u64::from(matches!(block.classify(&head, packet, &mut cx), Verdict::Drop(_)));
-    }
-    dropped
+    let mut found = [Found::default(); BURST];
+    head.find(&*packets, generation, &mut found);
+    let each = packets.iter_mut().zip(found);
+    verdicts.clear();
+    verdicts.extend(each.map(|(packet, found)| block.classify_found(&head, found, packet, &mut cx)));
 }
 
 /// No ports, and no frame: a packet that is dropped needs neither.
+#[derive(Debug)]
 struct Nowhere;
 
 impl Egress for Nowhere {
@@ -227,7 +238,8 @@ mod tests {
         let trace: Vec<u32> = (0..500).chain([3; 10]).collect();
         for order in [Order::File, Order::Shuffled] {
             let ranks = order.ranks(100);
-            let mut lookups = Lookups::new(Filters::load(&set, &ranks).unwrap().0, &set, &trace).unwrap();
+            let mut lookups =
+                Lookups::new(Filters::load(&set, &ranks, Control::Shot).unwrap().0, &set, &trace).unwrap();
             lookups.check(&known(&set, &ranks)).unwrap();
             let rounds = thread::Builder::new().name(THREAD.into());
             let lookups = thread::scope(|scope| {
@@ -248,7 +260,8 @@ mod tests {
         let right = known(&set, &ranks);
         let (other, none) = (right.iter().position(|(_, answer)| answer.is_some()).unwrap(), None);
         for wrong in [right[other].1.map(|rule| (rule + 1) % 100), none] {
-            let mut lookups = Lookups::new(Filters::load(&set, &ranks).unwrap().0, &set, &trace).unwrap();
+            let mut lookups =
+                Lookups::new(Filters::load(&set, &ranks, Control::Shot).unwrap().0, &set, &trace).unwrap();
             let mut known = right.clone();
             known[other].1 = wrong;
             let error = lookups.check(&known).unwrap_err().to_string();

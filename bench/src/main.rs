@@ -28,6 +28,7 @@ mod tc; // the kernel's own classifier, to compare with
 mod topology; // namespaces and veth pairs
 mod update; // `update`: how fast filters come and go
 mod update_report; // what `update` found
+mod worker; // `worker`: what a packet costs, by stage
 
 use std::process::ExitCode;
 
@@ -90,6 +91,11 @@ enum Command {
     ///
     /// Needs no root, and no network. `./dev bench classify` builds the program that librte_acl runs in.
     Classify(classify::Options),
+    /// What a packet costs in a worker whose ports are in memory, by stage: receive, parse, classify, act and send; with a filter
+    /// that drops, one that lets pass, and 10,000 of these.
+    ///
+    /// Needs no root, and no network.
+    Worker(worker::Options),
     /// How fast filters are added, listed and deleted by the control socket, by one client and by several at once.
     Socket(socket::Options),
 }
@@ -138,6 +144,7 @@ fn run(command: &Command) -> anyhow::Result<bool> {
         Command::Update(options) => update::run(options),
         Command::Reload(options) => reload::run(options),
         Command::Classify(options) => classify::run(options),
+        Command::Worker(options) => worker::run(options),
         Command::Socket(options) => socket::run(options),
     }
 }
@@ -174,6 +181,15 @@ mod tests {
             unreachable!()
         };
         assert!(classify::run(&options).unwrap());
+    }
+
+    #[test]
+    fn worker_measures_what_it_has_checked() {
+        let line = "tidegate-bench worker --scenarios drop-1,forward-1 --rounds 1 --seconds 0.02 --core 0";
+        let Command::Worker(options) = Arguments::try_parse_from(line.split(' ')).unwrap().command else {
+            unreachable!()
+        };
+        assert!(worker::run(&options).unwrap());
     }
 
     #[test]

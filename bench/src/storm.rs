@@ -57,7 +57,7 @@ impl Storm {
 
     /// Of the proto `priority` in `chain`, for IPv4; every filter has a 5-tuple and drops.
     pub(crate) fn new(block: &Arc<Block>, chain: u32, priority: u32, stream: u8) -> Storm {
-        let spec = dropping(chain, priority, 0x0800);
+        let spec = flower(chain, priority, 0x0800, Control::Shot);
         Storm { block: Arc::clone(block), spec, present: VecDeque::new(), next: 0, stream }
     }
 
@@ -139,16 +139,16 @@ pub(crate) fn blow(storms: Vec<(&mut Storm, u16)>, span: Duration) -> Result<Vec
     })
 }
 
-/// A flower filter that drops every packet of `protocol`, until it is given something to match.
-pub(crate) fn dropping(chain: u32, priority: u32, protocol: u16) -> FilterSpec {
-    let drop = ActionSpec::Gact(GactSpec { control: Control::Shot, random: None });
+/// A flower filter for every packet of `protocol`, until it is given something to match, with one action.
+pub(crate) fn flower(chain: u32, priority: u32, protocol: u16, control: Control) -> FilterSpec {
+    let action = ActionSpec::Gact(GactSpec { control, random: None });
     FilterSpec {
         chain,
         priority,
         protocol,
         handle: 0,
         kind: KindSpec::Flower(Box::default()),
-        actions: [drop].into_iter().collect(),
+        actions: [action].into_iter().collect(),
         name: "".into(),
         options: Default::default(),
     }
