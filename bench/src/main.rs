@@ -3,6 +3,7 @@
 
 mod acl; // librte_acl, to compare with
 mod bare; // the limit to compare with: receive, transmit, nothing else
+mod callgrind; // `callgrind`: instructions a packet costs
 mod classbench; // rule sets as files
 mod classify; // `classify`: how fast packets find their filters
 mod classify_report; // what `classify` found
@@ -96,6 +97,11 @@ enum Command {
     ///
     /// Needs no root, and no network.
     Worker(worker::Options),
+    /// How many instructions a packet costs in the worker, compared with the figures that are recorded in the source: they may
+    /// not differ by more than 3 %.
+    ///
+    /// Needs valgrind. Figures are those of a release build; `./dev callgrind` makes one.
+    Callgrind(callgrind::Options),
     /// How fast filters are added, listed and deleted by the control socket, by one client and by several at once.
     Socket(socket::Options),
 }
@@ -145,6 +151,7 @@ fn run(command: &Command) -> anyhow::Result<bool> {
         Command::Reload(options) => reload::run(options),
         Command::Classify(options) => classify::run(options),
         Command::Worker(options) => worker::run(options),
+        Command::Callgrind(options) => callgrind::run(options),
         Command::Socket(options) => socket::run(options),
     }
 }
