@@ -35,7 +35,7 @@ pub(crate) struct Options {
     /// Whose rules.
     #[arg(long, value_delimiter = ',', default_values_t = [Family::Acl1, Family::Fw1, Family::Ipc1], value_name = "NAME")]
     families: Vec<Family>,
-    /// How many rules. 500k takes 16 GB of memory and a minute each, because of librte_acl.
+    /// How many rules. 500k takes 13 GB of memory and some minutes each, because of librte_acl.
     #[arg(long, value_delimiter = ',', default_values_t = [Size::K1, Size::K10, Size::K100], value_name = "SIZE")]
     sizes: Vec<Size>,
     /// Which priorities the rules have.

@@ -6,6 +6,7 @@ use serde::Serialize;
 
 use crate::classify::{Family, Size, Trace};
 use crate::figure::{Figure, Figures, SpeedRound, Target, calm, short};
+use crate::lookups::BURST;
 use crate::report::{CORE_LOST_MAX, Machine, Summary};
 use crate::rule_set::Order;
 use crate::update_report::Parts;
@@ -202,7 +203,8 @@ impl Display for ClassifyReport {
         self.cases.iter().try_for_each(|case| write!(f, "{case}"))?;
         writeln!(
             f,
-            "\nA lookup is Block::classify of a parsed packet, with a filter's and its action's counters; librte_acl counts nothing."
+            "\nA lookup is what a worker asks of a block for a parsed packet, in bursts of {BURST}, with the counters of filter and \
+             action; librte_acl counts nothing."
         )?;
         if let Some(why) = &self.no_acl {
             writeln!(f, "librte_acl was not measured: {why}")?;
