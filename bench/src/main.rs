@@ -1,5 +1,6 @@
 //! `tidegate-bench`: measures the gateway and wears it out, on veth pairs in namespaces of its own.
 #![forbid(unsafe_code)]
+#![recursion_limit = "256"] // as in the engine: a worker is used here, and rustc asks whether all of it is Send
 
 mod acl; // librte_acl, to compare with
 mod bare; // the limit to compare with: receive, transmit, nothing else
