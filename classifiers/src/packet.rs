@@ -2,6 +2,7 @@
 
 use crate::flow_key::{self, FlowKey, mac};
 use crate::port::PortId;
+use crate::request::TunnelKey;
 use crate::wire::arp::Arp;
 use crate::wire::ethernet::Ethernet;
 use crate::wire::icmp::Icmp;
@@ -25,6 +26,7 @@ pub struct Packet {
     len: u32,
     l3_len: u32,
     mark: u32,
+    tunnel: Option<TunnelKey>,
 }
 
 impl Packet {
@@ -54,13 +56,13 @@ impl Packet {
             ethertype::ARP | ethertype::RARP => arp(&mut key, payload),
             _ => {}
         }
-        Some(Packet { key, protocol, len: count(frame.len()), l3_len: count(l3_len), mark: 0 })
+        Some(Packet { key, protocol, len: count(frame.len()), l3_len: count(l3_len), mark: 0, tunnel: None })
     }
 
-    /// Parses the packet anew, after `frame` was edited. Its mark stays.
+    /// Parses the packet anew, after `frame` was edited. Its mark and its tunnel stay.
     pub fn parse_again(&mut self, frame: &[u8]) {
         if let Some(parsed) = Packet::parse(frame, self.port()) {
-            *self = Packet { mark: self.mark, ..parsed };
+            *self = Packet { mark: self.mark, tunnel: self.tunnel, ..parsed };
         }
     }
 
@@ -117,6 +119,18 @@ impl Packet {
     #[inline]
     pub fn set_mark(&mut self, mark: u32) {
         self.mark = mark;
+    }
+
+    /// The tunnel that it is meant for, none at first.
+    #[inline]
+    pub fn tunnel(&self) -> Option<&TunnelKey> {
+        self.tunnel.as_ref()
+    }
+
+    /// Sets the tunnel.
+    #[inline]
+    pub(crate) fn set_tunnel(&mut self, tunnel: Option<TunnelKey>) {
+        self.tunnel = tunnel;
     }
 }
 

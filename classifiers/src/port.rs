@@ -1,5 +1,7 @@
 //! The world outside classification, as actions see it.
 
+use crate::request::SampleSpec;
+
 /// A port's place in the engine's table of ports. Stays valid, and taken, when the interface behind it disappears.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct PortId(pub u16);
@@ -36,6 +38,12 @@ pub trait Egress {
     /// in a world where that cannot be.
     fn mirror_into(&mut self, _port: PortId) -> bool {
         false
+    }
+
+    /// Shows the packet in hand to all who listen to the group of `sample`, at `now_ns`. `false` if one of them has no room;
+    /// in a world where nobody listens there is always enough.
+    fn sample(&mut self, _sample: &SampleSpec, _now_ns: u64) -> bool {
+        true
     }
 
     /// The first port after `after` whose ingress is bound to the shared block `index`, and which did not receive the

@@ -8,9 +8,11 @@ pub(crate) mod mirred; // a copy, or the packet itself, to a port
 pub(crate) mod nat; // another IPv4 prefix
 pub(crate) mod pedit; // words of the packet, changed in their bits
 pub(crate) mod police; // a limit to a rate
+pub(crate) mod sample; // packets shown to who listens
 pub(crate) mod skbedit; // another mark
 pub(crate) mod spec; // what an action is asked to do, whichever its kind
 pub(crate) mod table; // actions by index: bound by filters, or standing alone
+pub(crate) mod tunnel_key; // the tunnel that goes with a packet
 pub(crate) mod vlan; // a tag more, less, or another one
 
 use std::ops::{ControlFlow, Deref};
@@ -295,6 +297,11 @@ impl Action {
                 }
                 self.edited(true, spec.control, packet, cx)
             }
+            ActionSpec::Sample(spec) => ControlFlow::Continue(sample::run(spec, &self.stats, cx)),
+            ActionSpec::TunnelKey(spec) => {
+                packet.set_tunnel(spec.key);
+                ControlFlow::Continue(spec.control)
+            }
         }
     }
 
@@ -340,6 +347,7 @@ fn validate_one(spec: &ActionSpec) -> Result<(), RequestError> {
         ActionSpec::Police(police) => police.validate()?,
         ActionSpec::Vlan(spec) => spec.validate()?,
         ActionSpec::Pedit(spec) => spec.validate()?,
+        ActionSpec::Sample(spec) => spec.validate()?,
         _ => {}
     }
     for control in spec.controls() {

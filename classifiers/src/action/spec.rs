@@ -6,7 +6,9 @@ use super::mirred::{MirredSpec, TargetPorts};
 use super::nat::NatSpec;
 use super::pedit::PeditSpec;
 use super::police::{Police, PoliceSpec};
+use super::sample::SampleSpec;
 use super::skbedit::SkbeditSpec;
+use super::tunnel_key::TunnelKeySpec;
 use super::vlan::VlanSpec;
 use crate::port::PortId;
 use crate::verdict::Control;
@@ -30,11 +32,15 @@ pub enum ActionKind {
     Pedit,
     /// Another IPv4 prefix.
     Nat,
+    /// Packets shown to who listens.
+    Sample,
+    /// The tunnel that goes with a packet.
+    TunnelKey,
 }
 
 impl ActionKind {
     /// Every kind.
-    pub const ALL: [ActionKind; 8] = [
+    pub const ALL: [ActionKind; 10] = [
         ActionKind::Gact,
         ActionKind::Mirred,
         ActionKind::Police,
@@ -43,6 +49,8 @@ impl ActionKind {
         ActionKind::Csum,
         ActionKind::Pedit,
         ActionKind::Nat,
+        ActionKind::Sample,
+        ActionKind::TunnelKey,
     ];
 
     /// The word.
@@ -56,6 +64,8 @@ impl ActionKind {
             ActionKind::Csum => "csum",
             ActionKind::Pedit => "pedit",
             ActionKind::Nat => "nat",
+            ActionKind::Sample => "sample",
+            ActionKind::TunnelKey => "tunnel_key",
         }
     }
 }
@@ -79,6 +89,10 @@ pub enum ActionSpec {
     Pedit(Box<PeditSpec>),
     /// Another IPv4 prefix.
     Nat(Box<NatSpec>),
+    /// Packets shown to who listens.
+    Sample(Box<SampleSpec>),
+    /// The tunnel that goes with a packet.
+    TunnelKey(Box<TunnelKeySpec>),
 }
 
 impl ActionSpec {
@@ -93,6 +107,8 @@ impl ActionSpec {
             ActionSpec::Csum(_) => ActionKind::Csum,
             ActionSpec::Pedit(_) => ActionKind::Pedit,
             ActionSpec::Nat(_) => ActionKind::Nat,
+            ActionSpec::Sample(_) => ActionKind::Sample,
+            ActionSpec::TunnelKey(_) => ActionKind::TunnelKey,
         }
     }
 
@@ -117,6 +133,8 @@ impl ActionSpec {
             ActionSpec::Csum(spec) => (Some(spec.control), None),
             ActionSpec::Pedit(spec) => (Some(spec.control), None),
             ActionSpec::Nat(spec) => (Some(spec.control), None),
+            ActionSpec::Sample(spec) => (Some(spec.control), None),
+            ActionSpec::TunnelKey(spec) => (Some(spec.control), None),
         };
         first.into_iter().chain(second)
     }
@@ -155,5 +173,17 @@ impl From<PeditSpec> for ActionSpec {
 impl From<NatSpec> for ActionSpec {
     fn from(spec: NatSpec) -> ActionSpec {
         ActionSpec::Nat(Box::new(spec))
+    }
+}
+
+impl From<SampleSpec> for ActionSpec {
+    fn from(spec: SampleSpec) -> ActionSpec {
+        ActionSpec::Sample(Box::new(spec))
+    }
+}
+
+impl From<TunnelKeySpec> for ActionSpec {
+    fn from(spec: TunnelKeySpec) -> ActionSpec {
+        ActionSpec::TunnelKey(Box::new(spec))
     }
 }

@@ -24,8 +24,10 @@ pub use crate::action::{
     nat::NatSpec,
     pedit::{PeditAt, PeditHeader, PeditKey, PeditSpec},
     police::{Limit, Police, PoliceSpec},
+    sample::SampleSpec,
     skbedit::SkbeditSpec,
     spec::{ActionKind, ActionSpec},
+    tunnel_key::{TunnelEnds, TunnelKey, TunnelKeySpec},
     vlan::{VlanEdit, VlanSpec},
 };
 

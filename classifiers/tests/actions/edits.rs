@@ -9,7 +9,7 @@ use tidegate_classifiers::request::{
 };
 use tidegate_classifiers::verdict::{Control, DropReason, Verdict};
 
-use crate::frames::{Parts, Transport, any_frame, ip, parts};
+use crate::frames::{Parts, Transport, any_frame, ip, parts, tcp};
 use crate::support::{InHand, Rig, gact, matchall};
 
 const EDIT: Verdict = Verdict::Drop(DropReason::Edit);
@@ -199,11 +199,6 @@ fn plain_pedit(frame: &mut Vec<u8>, key: &PeditKey) -> bool {
     done
 }
 
-fn tcp() -> Parts {
-    let (source, destination) = (0x0a00_0001, 0xc000_0201);
-    Parts { tags: 0, v6: false, source, destination, transport: Transport::Tcp, payload: vec![7; 20] }
-}
-
 /// [AK-NAT]: the header in an ICMP error is that of a packet that went the other way.
 #[test]
 fn an_error_about_a_translated_packet_is_translated_too() {
@@ -341,7 +336,7 @@ fn a_tag_without_room_is_a_counted_drop() {
     let rig = Rig::new(&[vlan(VlanEdit::Push { tpid: 0x8100, id: 5, priority: 0 }, Control::Ok)]);
     let frame = tcp().frame();
     for (room, verdict) in [(frame.len() + 3, EDIT), (frame.len() + 4, Verdict::Pass)] {
-        assert_eq!(rig.send(0, &mut InHand { frame: frame.clone(), room }, 1), verdict);
+        assert_eq!(rig.send(0, &mut InHand { room, ..InHand::new(&frame) }, 1), verdict);
     }
     let hits = rig.hits(1, 0);
     assert_eq!((hits.packets, hits.drops), (2, 1));

@@ -68,6 +68,12 @@ impl Parts {
     }
 }
 
+/// A segment without tags, over IPv4.
+pub(crate) fn tcp() -> Parts {
+    let (source, destination) = (0x0a00_0001, 0xc000_0201);
+    Parts { tags: 0, v6: false, source, destination, transport: Transport::Tcp, payload: vec![7; 20] }
+}
+
 /// Addresses of 10.0.0.0/8, and a few others.
 fn address() -> impl Strategy<Value = u32> {
     prop_oneof![(0..1_u32 << 24).prop_map(|host| 10 << 24 | host), select(vec![0, u32::MAX, 0x0a00_0001, 0xc000_0201])]

@@ -31,7 +31,7 @@ fn packets(rate: u64, burst: u32) -> PoliceSpec {
 fn frame(l3: usize) -> InHand {
     let mut frame = vec![0; 14 + l3];
     frame[12..14].copy_from_slice(&[0x88, 0xb5]);
-    InHand { frame, room: 2048 }
+    InHand::new(&frame)
 }
 
 /// A bucket in byte-nanoseconds: no rounding.

@@ -8,7 +8,7 @@ use tidegate_classifiers::counters::Hits;
 use tidegate_classifiers::error::RequestError;
 use tidegate_classifiers::packet::Packet;
 use tidegate_classifiers::port::{Egress, PortId, WorkerId};
-use tidegate_classifiers::request::{self, ActionSpec, ETH_P_ALL, FilterSpec, GactSpec, KindSpec};
+use tidegate_classifiers::request::{self, ActionSpec, ETH_P_ALL, FilterSpec, GactSpec, KindSpec, SampleSpec};
 use tidegate_classifiers::verdict::{Control, Verdict};
 
 /// The packet in hand: no ports, but its bytes.
@@ -17,6 +17,16 @@ pub(crate) struct InHand {
     pub(crate) frame: Vec<u8>,
     /// Bytes that fit where it is.
     pub(crate) room: usize,
+    /// What was shown to who listens, and when.
+    pub(crate) shown: Vec<(SampleSpec, u64, Vec<u8>)>,
+    /// Packets that who listens has room for.
+    pub(crate) shelf: usize,
+}
+
+impl InHand {
+    pub(crate) fn new(frame: &[u8]) -> InHand {
+        InHand { frame: frame.to_vec(), room: 2048, shown: Vec::new(), shelf: usize::MAX }
+    }
 }
 
 impl Egress for InHand {
@@ -32,6 +42,14 @@ impl Egress for InHand {
         let fits = len <= self.room;
         if fits {
             self.frame.resize(len, 0xee);
+        }
+        fits
+    }
+
+    fn sample(&mut self, sample: &SampleSpec, now_ns: u64) -> bool {
+        let fits = self.shown.len() < self.shelf;
+        if fits {
+            self.shown.push((*sample, now_ns, self.frame.clone()));
         }
         fits
     }
@@ -65,16 +83,26 @@ impl Rig {
 
     /// What becomes of `frame` at `now_ns`, as `worker`.
     pub(crate) fn send(&self, worker: u16, in_hand: &mut InHand, now_ns: u64) -> Verdict {
+        self.walk(worker, in_hand, now_ns, &mut fastrand::Rng::with_seed(1)).0
+    }
+
+    /// The same, with these dice, and what the packet is then.
+    pub(crate) fn walk(
+        &self,
+        worker: u16,
+        in_hand: &mut InHand,
+        now_ns: u64,
+        rng: &mut fastrand::Rng,
+    ) -> (Verdict, Packet) {
         let mut packet = Packet::parse(&in_hand.frame, PortId(0)).unwrap();
         let generation = self.block.plane().generation();
-        let mut rng = fastrand::Rng::with_seed(1);
-        let mut cx = Context { worker: WorkerId(worker), generation, now_ns, rng: &mut rng, egress: in_hand };
-        self.block.classify(&self.block.head(), &mut packet, &mut cx)
+        let mut cx = Context { worker: WorkerId(worker), generation, now_ns, rng, egress: in_hand };
+        (self.block.classify(&self.block.head(), &mut packet, &mut cx), packet)
     }
 
     /// What becomes of `frame` at once, and what it is then.
     pub(crate) fn edit(&self, frame: &[u8]) -> (Verdict, Vec<u8>) {
-        let mut in_hand = InHand { frame: frame.to_vec(), room: 2048 };
+        let mut in_hand = InHand::new(frame);
         (self.send(0, &mut in_hand, 1), in_hand.frame)
     }
 

@@ -4,6 +4,8 @@
 mod edits; // vlan, skbedit, csum, nat
 pub mod pedit; // words of the packet, changed in their bits
 mod police; // a limit to a rate
+mod sample; // packets shown to who listens
+mod tunnel_key; // the tunnel that goes with a packet
 
 use serde_json::{Map, Value as Json};
 use tidegate_classifiers::plane::Direction;
@@ -34,7 +36,8 @@ const CONTROLS: [(&str, Control); 11] = [
 ];
 
 /// First words of an action that are no control verdicts, or need another word.
-const OTHERS: [&str; 10] = ["goto", "jump", "mirror", "redirect", "police", "vlan", "skbedit", "csum", "pedit", "nat"];
+const OTHERS: [&str; 12] =
+    ["goto", "jump", "mirror", "redirect", "police", "vlan", "skbedit", "csum", "pedit", "nat", "sample", "tunnel_key"];
 
 const MODES: [(&str, RandomMode); 2] = [("netrand", RandomMode::Netrand), ("determ", RandomMode::Determ)];
 
@@ -151,6 +154,8 @@ fn action(text: &str, Scope { ports, chains }: Scope<'_>) -> Result<ActionSpec, 
         Some("csum") => words.after_kind(edits::read_csum)?,
         Some("pedit") => words.after_kind(pedit::read)?,
         Some("nat") => words.after_kind(edits::read_nat)?,
+        Some("sample") => words.after_kind(sample::read)?,
+        Some("tunnel_key") => words.after_kind(tunnel_key::read)?,
         _ => ActionSpec::Gact(words.gact()?),
     };
     match words.rest.next() {
@@ -304,6 +309,8 @@ pub(crate) fn show_words(spec: &ActionSpec, ports: &Names) -> String {
         ActionSpec::Csum(spec) => edits::show_csum(spec),
         ActionSpec::Pedit(spec) => pedit::show(spec),
         ActionSpec::Nat(spec) => edits::show_nat(spec),
+        ActionSpec::Sample(spec) => sample::show(spec),
+        ActionSpec::TunnelKey(spec) => tunnel_key::show(spec),
     }
 }
 

@@ -6,7 +6,9 @@ mod mirred; // a copy, or the packet itself, to a port
 mod nat; // another IPv4 prefix
 mod pedit; // words of the packet, changed in their bits
 mod police; // a limit to a rate
+mod sample; // packets shown to who listens
 mod skbedit; // another mark
+mod tunnel_key; // the tunnel that goes with a packet
 mod vlan; // a tag more, less, or another one
 
 use serde_json::{Map, Value, json};
@@ -30,8 +32,7 @@ const VERDICTS: [(&str, Control); 8] = [
 ];
 
 /// Kinds of actions that tc has and the gateway has not. Any other word is taken for a verdict.
-const ELSEWHERE: [&str; 12] =
-    ["sample", "skbmod", "tunnel_key", "mpls", "ct", "ctinfo", "connmark", "bpf", "gate", "ife", "simple", "xt"];
+const ELSEWHERE: [&str; 10] = ["skbmod", "mpls", "ct", "ctinfo", "connmark", "bpf", "gate", "ife", "simple", "xt"];
 
 /// Reads actions up to the end, or to a word that belongs to the filter: tables in the words of the file.
 pub(crate) fn read_list(words: &mut Words<'_>) -> Result<Vec<Value>, Failure> {
@@ -105,6 +106,8 @@ fn reader(kind: &str) -> Option<Reader> {
         "csum" => Some(csum::read),
         "pedit" => Some(pedit::read),
         "nat" => Some(nat::read),
+        "sample" => Some(sample::read),
+        "tunnel_key" => Some(tunnel_key::read),
         _ => None,
     }
 }
@@ -131,6 +134,8 @@ pub(crate) fn import(kind: &str, listed: &Value) -> Result<String, String> {
         "csum" => Ok(csum::import(listed)),
         "pedit" => pedit::import(listed),
         "nat" => Ok(nat::import(listed)),
+        "sample" => Ok(sample::import(listed)),
+        "tunnel_key" => tunnel_key::import(listed),
         _ => Err(format!("the gateway has no action {kind}")),
     }
 }
@@ -265,6 +270,8 @@ fn print_spec(spec: &ActionSpec, action: &Value, printer: &mut Printer) {
         ActionSpec::Csum(spec) => csum::print(spec, action, printer),
         ActionSpec::Pedit(spec) => pedit::print(spec, action, printer),
         ActionSpec::Nat(spec) => nat::print(spec, action, printer),
+        ActionSpec::Sample(spec) => sample::print(spec, action, printer),
+        ActionSpec::TunnelKey(spec) => tunnel_key::print(spec, action, printer),
         ActionSpec::Gact(_) | ActionSpec::Mirred(_) => {}
     }
 }
@@ -406,6 +413,18 @@ mod tests {
                 json!([{"action": "csum ip tcp then pass", "index": 3}, {"action": "csum udp"}]),
             ),
             ("action nat ingress 10.0.0.0/24 192.0.2.0 pipe", json!([{"action": "nat ingress 10.0.0.0/24 192.0.2.0"}])),
+            (
+                "action sample rate 10 group 4294967295 trunc 64 continue index 3 action sample index 1",
+                json!([
+                    {"action": "sample rate 10 group 4294967295 trunc 64 then continue", "index": 3},
+                    {"kind": "sample", "index": 1}]),
+            ),
+            (
+                "action tunnel_key set src_ip 192.0.2.1 dst_ip 192.0.2.2 id 42 dst_port 4789 tos 10 ttl 0x40 nocsum nofrag index 9",
+                json!([{"action": "tunnel_key set src_ip 192.0.2.1 dst_ip 192.0.2.2 id 42 dst_port 4789 tos 10 ttl 64 nocsum nofrag",
+                    "index": 9}]),
+            ),
+            ("action tunnel_key unset pass", json!([{"action": "tunnel_key unset then pass"}])),
             ("action nat egress any 192.0.2.1", json!([{"action": "nat egress 0.0.0.0 192.0.2.1 then pass"}])),
             (
                 "action pedit munge offset -14 u16 set 0x1234 munge ip ttl set 64 pipe index 4",
@@ -482,6 +501,17 @@ mod tests {
             ("action pedit munge ip ttl add 1", "Non extended mode"),
             ("action pedit munge offset 15 u16 set 1", "offsets must be in one word"),
             ("action pedit ex munge ip ttl set 300", "bad pedit parsing"),
+            ("action sample rate 1 index 3", "param \"group\" not set"),
+            ("action sample rate 4294967296 group 1", "Illegal rate 4294967296"),
+            ("action tunnel_key src_ip 192.0.2.1 dst_ip 192.0.2.2", "tunnel_key: set or unset must be given"),
+            ("action tunnel_key set unset", "unexpected \"unset\""),
+            ("action tunnel_key set dst_ip 192.0.2.2 id 7", "set needs tunnel_key parameters"),
+            ("action tunnel_key set src_ip 192.0.2.1 dst_ip 2001:db8::1", "set needs tunnel_key parameters"),
+            (
+                "action tunnel_key set src_ip 192.0.2.300",
+                "Error: any valid prefix is expected rather than \"192.0.2.300\".",
+            ),
+            ("action tunnel_key set geneve_opts 0102:80:00880022", "tunnel_key geneve_opts: nothing here"),
             ("action ct zone 1", "Unknown action \"ct\", hence option \"zone\" is unparsable"),
             ("action gact pump", "Bad action type pump"),
             ("action goto 7", "\"chain\" keyword expected after goto"),
@@ -543,6 +573,14 @@ mod tests {
             ("vlan modify 10 protocol 802.1ad then drop", "vlan  modify id 10 protocol 802.1ad drop\n\t index 1"),
             ("skbedit mark 7/0xff", "skbedit  mark 7/0xff pipe\n\t index 1"),
             ("csum ip tcp then pass", "csum (iph, tcp) action pass\n\tindex 1"),
+            ("sample rate 10 group 7", "sample rate 1/10 group 7 pipe\n\t index 1"),
+            ("sample rate 1 group 0 trunc 64 then drop", "sample rate 1/1 group 0 trunc_size 64 drop\n\t index 1"),
+            ("tunnel_key unset", "tunnel_key  unset pipe\n\t index 1"),
+            (
+                "tunnel_key set src_ip 2001:db8::1 dst_ip 2001:db8::2 id 7 dst_port 6081 tos 16 ttl 64 nocsum nofrag then pass",
+                "tunnel_key  set\n\tsrc_ip 2001:db8::1\n\tdst_ip 2001:db8::2\n\tkey_id 7\n\tdst_port 6081\n\tnocsum\n\ttos 0x10\n\tttl 64\n\
+                 \tnofrag pass\n\t index 1",
+            ),
             ("nat egress 10.0.0.0/8 192.0.2.1 then pass", " nat egress 10.0.0.0/8 192.0.2.1 pass\n\t index 1"),
         ] {
             let listed = json!({"action": words, "index": 1, "stats": {"ref": 1, "bind": 0}});
@@ -581,6 +619,11 @@ mod tests {
             "skbedit mark 0x7/0xff",
             "csum ip tcp then pass",
             "nat ingress 10.0.0.0/8 192.0.2.1 then pass",
+            "sample rate 10 group 7",
+            "sample rate 10 group 7 trunc 0 then continue",
+            "tunnel_key unset",
+            "tunnel_key set src_ip 192.0.2.1 dst_ip 192.0.2.2",
+            "tunnel_key set src_ip 2001:db8::1 dst_ip 2001:db8::2 id 0 dst_port 6081 tos 16 ttl 64 nocsum nofrag then pass",
             "pedit ip ttl set 64 and network-4 add 0x1 keep 0xffff0000 and eth+0 set 0x1 keep 0x0 then pass",
         ] {
             let listed = json!({"action": words, "index": 1, "stats": {"ref": 1, "bind": 0}});
@@ -595,6 +638,7 @@ mod tests {
         assert!(
             import("skbedit", &json!({"priority": 3})).is_err()
                 && import("vlan", &json!({"vlan_action": "pop_eth"})).is_err()
+                && import("tunnel_key", &json!({"mode": "set", "geneve_opts": []})).is_err()
         );
     }
 }
