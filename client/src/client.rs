@@ -363,6 +363,15 @@ impl Client {
         Ok(Events { client: self })
     }
 
+    /// Turns the connection into a stream of the packets that are shown under `group` from now on; all, without one.
+    ///
+    /// # Errors
+    /// As [`Client::request`].
+    pub fn subscribe_samples(mut self, group: Option<u32>) -> Result<Events, ClientError> {
+        self.done(&Request::SubscribeSamples { group })?;
+        Ok(Events { client: self })
+    }
+
     fn done(&mut self, request: &Request) -> Result<(), ClientError> {
         match self.request(request)? {
             Reply::Done => Ok(()),

@@ -163,6 +163,12 @@ pub enum Request {
     UntilRefused {},
     /// From now on this connection carries [`Notice`]s, and nothing else.
     Subscribe {},
+    /// From now on this connection carries [`Notice::Sample`] and [`Notice::Lost`], and nothing else.
+    SubscribeSamples {
+        /// What is shown under this number; everything without one.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        group: Option<u32>,
+    },
     /// From now on, requests of this connection take effect together, at [`Request::Commit`].
     Begin {},
     /// Lets everything since [`Request::Begin`] take effect at one instant: [`Reply::Committed`].
@@ -400,6 +406,21 @@ pub enum Notice {
         kind: String,
         /// How many.
         count: usize,
+    },
+    /// A packet was shown by an action `sample`; only to who asked for [`Request::SubscribeSamples`].
+    Sample {
+        /// The port that received it; none if that is gone.
+        port: Option<String>,
+        /// The number that it was shown under.
+        group: u32,
+        /// One in so many is shown.
+        rate: u32,
+        /// When, in us since 1970.
+        time_us: u64,
+        /// Bytes of the whole packet.
+        length: u32,
+        /// Its first bytes from the Ethernet header on, in hexadecimal digits.
+        bytes: String,
     },
     /// So many events were lost here, because the subscriber was slow.
     Lost {

@@ -1,11 +1,13 @@
 //! Applies a verdict to the packet in hand, and counts what became of it.
 
 use tidegate_classifiers::port::{Egress, PortId};
+use tidegate_classifiers::request::SampleSpec;
 use tidegate_classifiers::verdict::{DropReason, Verdict};
 
 use crate::counters::Totals;
 use crate::port::{ForwardTo, PortState, Ports};
 use crate::rings::Rings;
+use crate::samples::Samples;
 
 /// Times that one packet may be received again by another port [AK-MIRRED].
 const REENTRIES_MAX: u8 = 3;
@@ -66,6 +68,7 @@ pub struct InHand<'a, R: Rings> {
     /// What this burst counted, one a port.
     tally: &'a mut [Totals],
     again: &'a mut Reentries<R::Frame>,
+    samples: &'a Samples,
 }
 
 impl<'a, R: Rings> InHand<'a, R> {
@@ -78,12 +81,13 @@ impl<'a, R: Rings> InHand<'a, R> {
         ports: &'a Ports,
         tally: &'a mut [Totals],
         again: &'a mut Reentries<R::Frame>,
+        samples: &'a Samples,
     ) -> Self {
         let len = length(rings.bytes(&frame));
         let received = &mut tally[usize::from(port.0)];
         received.rx_packets += 1;
         received.rx_bytes += u64::from(len);
-        InHand { frame, len, port, reentered: 0, rings, ports, tally, again }
+        InHand { frame, len, port, reentered: 0, rings, ports, tally, again, samples }
     }
 
     /// The packet was received before: `count` is [`Reentry::count`].
@@ -241,6 +245,10 @@ impl<R: Rings> Egress for InHand<'_, R> {
         sent
     }
 
+    fn sample(&mut self, sample: &SampleSpec, now_ns: u64) -> bool {
+        self.samples.show(sample, self.port, now_ns, self.bytes())
+    }
+
     fn member(&self, index: u32, after: Option<PortId>) -> Option<PortId> {
         let bound = |state: &PortState| state.block().as_ref().is_some_and(|block| block.index() == index);
         let mut later = self.ports.iter().filter(|(port, _)| Some(*port) > after && *port != self.port);
@@ -263,6 +271,10 @@ fn count_sent(tally: &mut [Totals], port: PortId, len: u32) {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
+    use tidegate_classifiers::plane::Plane;
+
     use super::*;
     use crate::memory::{Layout, MemoryRings};
     use crate::port::{LinkState, PortState};
@@ -280,6 +292,7 @@ mod tests {
         ports: Ports,
         tally: [Totals; 3],
         again: Reentries<<MemoryRings as Rings>::Frame>,
+        samples: Arc<Samples>,
     }
 
     impl World {
@@ -309,6 +322,7 @@ mod tests {
                 ]),
                 tally: Default::default(),
                 again: Reentries::new(),
+                samples: Samples::new(Plane::standalone(1)),
             }
         }
 
@@ -318,7 +332,8 @@ mod tests {
             let mut burst = Burst::new();
             self.rings.receive(LAN, 1, &mut burst);
             let frame = burst.pop().unwrap();
-            fate(InHand::new(frame, LAN, &mut self.rings, &self.ports, &mut self.tally, &mut self.again));
+            let (rings, tally, again) = (&mut self.rings, &mut self.tally, &mut self.again);
+            fate(InHand::new(frame, LAN, rings, &self.ports, tally, again, &self.samples));
             self.rings.flush();
             assert_eq!(self.rings.census().in_hand(), 0, "a frame leaked");
             assert_eq!(self.tally[0].balance(), 0);
@@ -351,8 +366,8 @@ mod tests {
         let mut burst = Burst::new();
         world.rings.receive(WAN, 1, &mut burst);
         let frame = burst.pop().unwrap();
-        InHand::new(frame, WAN, &mut world.rings, &world.ports, &mut world.tally, &mut world.again)
-            .settle(Verdict::Pass);
+        let (rings, tally, again) = (&mut world.rings, &mut world.tally, &mut world.again);
+        InHand::new(frame, WAN, rings, &world.ports, tally, again, &world.samples).settle(Verdict::Pass);
         assert_eq!(world.rings.host_packets().collect::<Vec<_>>(), [(WAN, FRAME)]);
         assert_eq!((world.tally[1].passed, world.tally[1].balance()), (1, 0));
         assert_eq!(world.rings.census().in_hand(), 0);

@@ -16,6 +16,7 @@ pub mod idle; // what a worker does when no packet waits
 pub mod lab; // Lab: namespaces and veth pairs for demo, tests and bench
 pub mod log; // logs, to the journal or stderr
 pub mod memory; // MemoryRings: Rings in plain memory
+pub mod pcap; // packets in the form that tcpdump reads
 pub mod port; // Ports: what every worker must know of a port
 pub mod preview; // Preview: what a file would change on a running gateway
 pub mod quiesce; // Bursts: "every worker has moved on"
@@ -23,6 +24,7 @@ pub mod reload; // Coordinator: the file's filters become those that run; Desk: 
 mod report; // the engine's account of itself
 pub mod rings; // Rings: what a worker runs on
 pub mod rules; // Rules: the configuration's blocks, bound to ports
+pub mod samples; // Samples: packets shown to who listens to their group
 mod site; // Site: the ports of the running gateway, opened and closed beside each other
 pub mod table; // the status as tables for people
 pub mod worker; // Worker: run_burst() is the hot path

@@ -1,7 +1,7 @@
 //! `tidegate`: arguments, configuration, run, exit codes.
 
 use std::ffi::OsString;
-use std::io::{self, BufWriter, IsTerminal};
+use std::io::{self, BufWriter, IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -12,12 +12,12 @@ use std::time::Duration;
 use clap::{Parser, Subcommand};
 use mimalloc::MiMalloc;
 use signal_hook::iterator::Signals;
-use tidegate_client::wire::Record;
-use tidegate_client::{Client, ClientError};
+use tidegate_client::wire::{Notice, Record};
+use tidegate_client::{Client, ClientError, Events};
 use tidegate_config::{Config, ConfigErrors, PortNumbers, export};
 use tidegate_engine::engine::Engine;
 use tidegate_engine::preview::Preview;
-use tidegate_engine::{demo, log, table, xdp};
+use tidegate_engine::{demo, log, pcap, table, xdp};
 use tidegate_tc::Streams;
 use tracing::{error, info};
 
@@ -114,6 +114,15 @@ enum Command {
         #[arg(long, default_value = DEFAULT_SOCKET, env = "TIDEGATE_SOCKET")]
         socket: PathBuf,
     },
+    /// The packets that actions `sample` show, as they come, in the form of pcap: `tidegate samples | tcpdump -nr -`.
+    Samples {
+        /// Those of this group only.
+        #[arg(long, value_name = "N")]
+        group: Option<u32>,
+        /// The gateway's control socket.
+        #[arg(long, default_value = DEFAULT_SOCKET, env = "TIDEGATE_SOCKET")]
+        socket: PathBuf,
+    },
     /// Stops one worker and starts it afresh; its port's counters go on.
     RestartWorker {
         /// Number of the worker.
@@ -177,6 +186,7 @@ fn main() -> ExitCode {
         },
         Command::Diff { file, json, socket } => diff(&file, &socket, json),
         Command::Status { json, watch, socket } => status(&socket, json, watch),
+        Command::Samples { group, socket } => samples(&socket, group),
         Command::RestartWorker { worker, socket } => {
             match Client::connect(socket).and_then(|mut client| client.restart_worker(worker)) {
                 Ok(()) => ExitCode::SUCCESS,
@@ -412,6 +422,53 @@ fn status(socket: &Path, json: bool, watch: Option<u64>) -> ExitCode {
             Some(seconds) => thread::sleep(Duration::from_secs(seconds.max(1))),
         }
     }
+}
+
+fn samples(socket: &Path, group: Option<u32>) -> ExitCode {
+    let mut out = io::stdout().lock();
+    if out.is_terminal() {
+        eprintln!("tidegate: packets are no text; try: tidegate samples | tcpdump -nr -");
+        return ExitCode::from(USAGE);
+    }
+    let events = match Client::connect(socket).and_then(|client| client.subscribe_samples(group)) {
+        Ok(events) => events,
+        Err(e) => return refused(&e),
+    };
+    match write_samples(events, &mut out) {
+        Ok(()) => ExitCode::SUCCESS,
+        // Who read has seen enough.
+        Err(e) if e.downcast_ref::<io::Error>().is_some_and(|e| e.kind() == io::ErrorKind::BrokenPipe) => {
+            ExitCode::SUCCESS
+        }
+        Err(e) => {
+            eprintln!("tidegate: {e:#}");
+            ExitCode::from(FAILED)
+        }
+    }
+}
+
+/// Until the gateway ends.
+fn write_samples(events: Events, out: &mut impl Write) -> anyhow::Result<()> {
+    pcap::write_header(out)?;
+    out.flush()?;
+    for notice in events {
+        match notice? {
+            Notice::Sample { time_us, length, bytes, .. } => {
+                let packet = hex(&bytes).ok_or_else(|| anyhow::anyhow!("{bytes:?} are no bytes"))?;
+                pcap::write_packet(out, time_us, length, &packet)?;
+                out.flush()?;
+            }
+            Notice::Lost { count } => eprintln!("tidegate: {count} samples were lost"),
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+/// The bytes that these digits stand for, two each.
+fn hex(digits: &str) -> Option<Vec<u8>> {
+    let byte = |pair: &[u8]| u8::from_str_radix(str::from_utf8(pair).ok().filter(|pair| pair.len() == 2)?, 16).ok();
+    digits.as_bytes().chunks(2).map(byte).collect()
 }
 
 fn refused(e: &ClientError) -> ExitCode {

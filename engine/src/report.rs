@@ -17,6 +17,7 @@ use crate::control::Gateway;
 use crate::counters::Totals;
 use crate::engine::{Inner, lock};
 use crate::reload::Desk;
+use crate::samples::Listener;
 use crate::site::Stage;
 
 /// Span over which rates are averaged.
@@ -153,6 +154,10 @@ impl Gateway for Inner {
 
     fn now_ns(&self) -> u64 {
         self.shared.now_ns()
+    }
+
+    fn listen(&self, group: Option<u32>) -> Result<Listener, Refusal> {
+        self.shared.samples.listen(group).ok_or_else(|| Refusal::new("EAGAIN", "there are too many who listen"))
     }
 
     fn desk(&self) -> Result<&Desk, Refusal> {

@@ -21,6 +21,7 @@ use crate::idle::{IdleStrategy, Next};
 use crate::port::{PortState, Ports};
 use crate::quiesce::{Bursts, Running};
 use crate::rings::{BURST_MAX, Burst, Census, KernelCounters, Rings};
+use crate::samples::Samples;
 
 /// Longest sleep of an idle worker: how late it may see the stop flag, and how far apart its heartbeats may be.
 const WAIT_MS: u16 = 100;
@@ -41,6 +42,8 @@ pub struct Shared {
     pub bursts: Bursts,
     /// The control plane of all blocks that packets are put to.
     pub plane: Arc<Plane>,
+    /// Who listens to samples.
+    pub samples: Arc<Samples>,
     epoch: Instant,
 }
 
@@ -51,6 +54,7 @@ impl Shared {
             counters: Counters::new(bursts.workers(), PORTS_MAX.into()),
             ports: ArcSwap::from_pointee(Ports::new(ports)),
             bursts,
+            samples: Samples::new(Arc::clone(&plane)),
             plane,
             epoch: Instant::now(),
         }
@@ -181,7 +185,9 @@ impl<R: Rings> Worker<R> {
                     Some(packet) => self.parsed.push((frame, packet)),
                     None => {
                         let (rings, tally, again) = (&mut self.rings, &mut self.tally, &mut self.again);
-                        InHand::new(frame, port, rings, &table, tally, again).settle(Verdict::Drop(DropReason::Runt));
+                        let samples = &self.shared.samples;
+                        let in_hand = InHand::new(frame, port, rings, &table, tally, again, samples);
+                        in_hand.settle(Verdict::Drop(DropReason::Runt));
                     }
                 }
             }
@@ -193,7 +199,7 @@ impl<R: Rings> Worker<R> {
             }
             for ((frame, mut packet), found) in self.parsed.drain(..).zip(found) {
                 let (rings, tally, again) = (&mut self.rings, &mut self.tally, &mut self.again);
-                let mut in_hand = InHand::new(frame, port, rings, &table, tally, again);
+                let mut in_hand = InHand::new(frame, port, rings, &table, tally, again, &self.shared.samples);
                 let verdict = filters.as_ref().map_or(Verdict::Pass, |(block, head)| {
                     let (worker, rng, egress) = (self.id, &mut self.rng, &mut in_hand);
                     let mut cx = Context { worker, generation, now_ns, rng, egress };
@@ -212,7 +218,8 @@ impl<R: Rings> Worker<R> {
     fn receive_again(&mut self, ports: &Ports, generation: Generation, now_ns: u64) {
         while let Some(Reentry { frame, port, count }) = self.again.pop() {
             let (rings, again) = (&mut self.rings, &mut self.again);
-            let mut in_hand = InHand::new(frame, port, rings, ports, &mut self.tally, again).again(count);
+            let samples = &self.shared.samples;
+            let mut in_hand = InHand::new(frame, port, rings, ports, &mut self.tally, again, samples).again(count);
             let block = ports.get(port).map(|state| state.block());
             let block = block.as_ref().and_then(|block| block.as_ref());
             let verdict = match (Packet::parse(in_hand.bytes(), port), block) {

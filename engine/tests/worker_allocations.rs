@@ -7,10 +7,13 @@ mod worker_world;
 
 use std::alloc::{GlobalAlloc, Layout as MemoryLayout, System};
 use std::cell::Cell;
+use std::time::Duration;
 
 use etherparse::PacketBuilder;
 use tidegate_classifiers::flow_key;
-use tidegate_classifiers::request::{ActionSpec, FilterSpec, FlowerSpec, GactSpec, KindSpec, Random, RandomMode};
+use tidegate_classifiers::request::{
+    ActionSpec, FilterSpec, FlowerSpec, GactSpec, KindSpec, Random, RandomMode, SampleSpec, TunnelKeySpec,
+};
 use tidegate_classifiers::verdict::{Control, DropReason};
 use worker_world::*;
 
@@ -68,6 +71,7 @@ fn a_hundred_thousand_packets_allocate_nothing() {
         }
         rings.clear_host();
     };
+    let listener = world.shared.samples.listen(Some(1)).unwrap();
     (0..20).for_each(|_| round(&mut world));
     assert_eq!(allocations(|| (0..ROUNDS).for_each(|_| round(&mut world))), 0);
 
@@ -84,6 +88,8 @@ fn a_hundred_thousand_packets_allocate_nothing() {
     ] {
         assert!(count > 300, "{what}: {count}: this kind of packet was hardly there");
     }
+    let heard = std::iter::from_fn(|| listener.next(Duration::ZERO)).count();
+    assert!(heard > 100, "{heard} samples");
 }
 
 /// Each destination port meets another kind of filter; chain 1 is where goto leads.
@@ -92,7 +98,10 @@ fn filters() -> Vec<FilterSpec> {
         let random = Some(Random { mode, control: Control::Shot, one_in: 3 });
         ActionSpec::Gact(GactSpec { control: Control::Pipe, random })
     };
+    let sample = ActionSpec::from(SampleSpec { rate: 2, group: 1, trunc: None, control: Control::Continue });
+    let tunnel = ActionSpec::from(TunnelKeySpec { key: None, control: Control::Pipe });
     vec![
+        matchall(0, 5, [tunnel, sample]),
         on_port(0, 10, 0, [mirror(TAP), gact(Control::Ok)]),
         on_port(0, 20, 1, [gact(Control::Goto(1))]),
         on_port(0, 30, 2, [redirect(TAP)]),

@@ -44,6 +44,7 @@ pub(crate) fn print(notice: &Notice, printer: &mut Printer) {
             printer.text(format_args!("Flushed table {kind} ({count} entries)"));
             printer.line();
         }
+        Notice::Sample { .. } => {} // comes to who asks for that
         Notice::Lost { count } => {
             printer.text(format_args!("{count} events were lost: this listener was too slow"));
             printer.line();

@@ -11,12 +11,13 @@ use nix::sys::socket::{MsgFlags, recv};
 use nix::unistd::Gid;
 use serde::Serialize;
 use tidegate_client::frame;
-use tidegate_client::wire::{Outcome, Refusal, Reply, Request, VERSION};
+use tidegate_client::wire::{Notice, Outcome, Refusal, Reply, Request, VERSION};
 
 use super::limits::Pace;
 use super::peer::Peer;
 use super::session::Session;
 use super::{Limits, Service, events};
+use crate::samples::Listener;
 
 /// Bytes that are read or written at once, where there are so many.
 const CHUNK: usize = 64 << 10;
@@ -79,6 +80,12 @@ impl Connection<'_> {
             }
             let outcome = match serde_json::from_slice(&message) {
                 Ok(Request::Subscribe {}) if !session.is_in_transaction() => return self.events(service),
+                Ok(Request::SubscribeSamples { group }) if !session.is_in_transaction() => {
+                    match service.listen(group) {
+                        Ok(listener) => return self.samples(&listener, service),
+                        Err(refusal) => Err(refusal),
+                    }
+                }
                 Ok(request) => session.serve(request),
                 Err(e) => Err(Refusal::new("EBADMSG", format!("not a request: {e}"))),
             };
@@ -116,15 +123,25 @@ impl Connection<'_> {
     /// What happens, until the client leaves.
     fn events(&mut self, service: &Service) -> io::Result<()> {
         let subscription = service.plane.subscribe(self.limits.events);
+        self.notices(|timeout| Some(events::notice(&subscription.next(timeout)?, service)))
+    }
+
+    /// What is sampled, until the client leaves.
+    fn samples(&mut self, listener: &Listener, service: &Service) -> io::Result<()> {
+        self.notices(|timeout| Some(events::heard(&listener.next(timeout)?, service)))
+    }
+
+    /// What `next` has within the time that it is given, until the client leaves.
+    fn notices(&mut self, next: impl Fn(Duration) -> Option<Notice>) -> io::Result<()> {
         self.stream.get_ref().set_write_timeout(Some(self.limits.subscriber_patience))?;
         self.put(&Outcome::Ok(Reply::Done))?;
         self.flush()?;
         loop {
-            let mut notice = subscription.next(LOOK);
+            let mut notice = next(LOOK);
             let idle = notice.is_none();
             while let Some(happened) = notice {
-                self.put(&events::notice(&happened, service))?;
-                notice = subscription.try_next();
+                self.put(&happened)?;
+                notice = next(Duration::ZERO);
             }
             self.flush()?;
             if idle && self.has_left()? {

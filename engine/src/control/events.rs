@@ -1,5 +1,8 @@
 //! What happened, in the words of the file.
 
+use std::fmt::Write;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
 use serde_json::Value;
 use tidegate_classifiers::event::{self, BlockId, Event};
 use tidegate_classifiers::request::{self, ActionInfo};
@@ -7,6 +10,7 @@ use tidegate_client::wire::{Mode, Notice};
 use tidegate_config::{Names, show};
 
 use super::Service;
+use crate::samples::Heard;
 
 /// `notice` as a message.
 pub(super) fn notice(notice: &event::Notice, service: &Service) -> Notice {
@@ -31,6 +35,31 @@ pub(super) fn notice(notice: &event::Notice, service: &Service) -> Notice {
         Event::ActionsDeleted { actions } => Notice::ActionsDeleted { actions: shown(actions, ports, now_ns) },
         Event::ActionsFlushed { kind, count } => Notice::ActionsFlushed { kind: kind.as_str().into(), count: *count },
     })
+}
+
+/// What a listener to samples heard, as a message.
+pub(super) fn heard(heard: &Heard, service: &Service) -> Notice {
+    let sample = match heard {
+        Heard::Lost(count) => return Notice::Lost { count: *count },
+        Heard::Sample(sample) => sample,
+    };
+    let ago = Duration::from_nanos(service.now_ns().saturating_sub(sample.at_ns));
+    let at = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().saturating_sub(ago);
+    let on = service.directory.with_ports(|ports| ports.name(sample.port.0.into()).map(str::to_owned));
+    Notice::Sample {
+        port: on,
+        group: sample.group,
+        rate: sample.rate,
+        time_us: u64::try_from(at.as_micros()).unwrap_or(u64::MAX),
+        length: sample.length,
+        bytes: hex(&sample.bytes),
+    }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    let mut digits = String::with_capacity(2 * bytes.len());
+    bytes.iter().for_each(|byte| _ = write!(digits, "{byte:02x}"));
+    digits
 }
 
 fn block(event: &Event) -> Option<BlockId> {

@@ -19,6 +19,7 @@ use tidegate_client::status::Status;
 use tidegate_client::wire::Refusal;
 
 use crate::reload::Desk;
+use crate::samples::Listener;
 
 pub use directory::Directory;
 pub use limits::Limits;
@@ -54,6 +55,14 @@ pub trait Gateway: Send + Sync {
     /// Now, on the clock that the ages of filters count by, in ns.
     fn now_ns(&self) -> u64;
 
+    /// Listens to packets that are shown under `group`; to all of them without one.
+    ///
+    /// # Errors
+    /// `EAGAIN` if too many listen already; `EOPNOTSUPP` if no packets come by.
+    fn listen(&self, _group: Option<u32>) -> Result<Listener, Refusal> {
+        Err(Refusal::new("EOPNOTSUPP", "no packets come by here"))
+    }
+
     /// Where reloads are ordered.
     ///
     /// # Errors
@@ -72,6 +81,10 @@ impl Service {
     /// Now, on the clock that ages count by, in ns. Where nothing counts, any time will do.
     fn now_ns(&self) -> u64 {
         self.gateway.as_ref().map_or(0, |gateway| gateway.now_ns())
+    }
+
+    fn listen(&self, group: Option<u32>) -> Result<Listener, Refusal> {
+        self.gateway()?.listen(group)
     }
 
     fn gateway(&self) -> Result<&dyn Gateway, Refusal> {

@@ -95,7 +95,9 @@ impl<'c> Session<'c> {
             Request::Commit {} => self.commit(),
             Request::Abort {} => self.abort(),
             // Elsewhere it is the end of requests.
-            Request::Subscribe {} => Err(Refusal::new("EBUSY", "there is a transaction: commit or abort it first")),
+            Request::Subscribe {} | Request::SubscribeSamples { .. } => {
+                Err(Refusal::new("EBUSY", "there is a transaction: commit or abort it first"))
+            }
         }
     }
 

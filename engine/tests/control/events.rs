@@ -3,6 +3,9 @@
 use std::time::Duration;
 
 use serde_json::json;
+use tidegate_classifiers::port::PortId;
+use tidegate_classifiers::request::SampleSpec;
+use tidegate_classifiers::verdict::Control;
 use tidegate_client::wire::{BlockName, Mode, Notice, Request};
 use tidegate_engine::control::Limits;
 
@@ -96,6 +99,42 @@ fn a_subscriber_that_speaks_is_cut_off_and_one_that_leaves_makes_room() {
         }
         std::thread::sleep(Duration::from_millis(50)); // both left again
     }
+}
+
+/// [AK-SAMPLE]
+#[test]
+fn samples_are_told_to_who_listens_to_their_group() {
+    const SLOW: u32 = 10_000;
+    let site = Site::new();
+    let (mut all, mut seven) =
+        (site.client().subscribe_samples(None).unwrap(), site.client().subscribe_samples(Some(7)).unwrap());
+    let sample = |group, trunc| SampleSpec { rate: 10, group, trunc, control: Control::Pipe };
+    assert!(site.samples().show(&sample(8, None), PortId(1), 1, &[0xab, 0xcd, 0]));
+    assert!(site.samples().show(&sample(7, Some(2)), PortId(99), 1, &[1; 60]));
+    let mut next = |port: Option<&str>, group, length, bytes: &str| match all.next_within(PATIENCE).unwrap() {
+        Some(Notice::Sample { port: p, group: g, rate: 10, time_us, length: l, bytes: b }) => {
+            assert_eq!((p.as_deref(), g, l, b.as_str()), (port, group, length, bytes));
+            let age = std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap() - Duration::from_micros(time_us);
+            assert!(age < PATIENCE, "{age:?}");
+        }
+        other => panic!("{other:?}"),
+    };
+    next(Some("lan"), 8, 3, "abcd00");
+    next(None, 7, 60, "0101");
+    assert!(matches!(seven.next_within(PATIENCE).unwrap(), Some(Notice::Sample { group: 7, .. })));
+
+    // What comes too fast is lost, and counted.
+    let shown = (0..SLOW).filter(|_| site.samples().show(&sample(7, None), PortId(0), 1, &[2; 1500])).count();
+    let (mut seen, mut lost) = (0, 0);
+    while seen + lost < u64::from(SLOW) {
+        match seven.next_within(PATIENCE).unwrap().expect("a notice") {
+            Notice::Sample { .. } => seen += 1,
+            Notice::Lost { count } => lost += count,
+            other => panic!("{other:?}"),
+        }
+    }
+    assert!(shown as u64 <= seen && lost > 0, "{shown} had room with both, {seen} with one");
+    assert!(Site::standalone().client().subscribe_samples(None).is_err(), "no packets come by there");
 }
 
 #[test]

@@ -16,6 +16,7 @@ use tidegate_client::wire::Refusal;
 use tidegate_client::{Client, frame};
 use tidegate_config::Names;
 use tidegate_engine::control::{Directory, Gateway, Limits, Server, Service};
+use tidegate_engine::samples::{Listener, Samples};
 
 /// Longer than anything here takes, also on a busy machine.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
@@ -45,7 +46,7 @@ impl Site {
         let mut chains = Names::new("chain of this block");
         chains.insert("scan", 7);
         directory.name_block("office", bindings[0].block(), chains, hooks);
-        let gateway = Arc::new(Still::default());
+        let gateway = Arc::new(Still::new(&plane));
         let service =
             Service { plane, directory: Arc::new(directory), gateway: Some(Arc::clone(&gateway) as Arc<dyn Gateway>) };
         Site::serving(service, gateway, bindings, limits)
@@ -54,7 +55,8 @@ impl Site {
     /// A service without a gateway: ports are made on demand.
     pub(crate) fn standalone() -> Site {
         let service = Service::standalone(Plane::standalone(1));
-        Site::serving(service, Arc::default(), Vec::new(), Limits::default())
+        let gateway = Arc::new(Still::new(&service.plane));
+        Site::serving(service, gateway, Vec::new(), Limits::default())
     }
 
     fn serving(service: Service, gateway: Arc<Still>, bindings: Vec<Binding>, limits: Limits) -> Site {
@@ -70,7 +72,12 @@ impl Site {
 
     /// Hooks that clients' blocks are attached to.
     pub(crate) fn attached(&self) -> BTreeSet<Hook> {
-        self.gateway.0.lock().unwrap().clone()
+        self.gateway.hooks.lock().unwrap().clone()
+    }
+
+    /// Where packets are shown.
+    pub(crate) fn samples(&self) -> &Samples {
+        &self.gateway.samples
     }
 
     pub(crate) fn client(&self) -> Client {
@@ -117,9 +124,18 @@ pub(crate) fn framed(text: &str) -> Vec<u8> {
     [&u32::try_from(text.len()).unwrap().to_be_bytes(), text.as_bytes()].concat()
 }
 
-/// A gateway that no packet comes by: the hooks that have a block.
-#[derive(Default)]
-struct Still(Mutex<BTreeSet<Hook>>);
+/// A gateway that no packet comes by.
+struct Still {
+    /// Those that have a block.
+    hooks: Mutex<BTreeSet<Hook>>,
+    samples: Arc<Samples>,
+}
+
+impl Still {
+    fn new(plane: &Arc<Plane>) -> Still {
+        Still { hooks: Mutex::default(), samples: Samples::new(Arc::clone(plane)) }
+    }
+}
 
 impl Gateway for Still {
     fn status(&self) -> Status {
@@ -145,12 +161,16 @@ impl Gateway for Still {
         if hook.direction == Direction::Egress {
             return Err(Refusal::new("EOPNOTSUPP", "packets meet filters at ingress only"));
         }
-        let mut hooks = self.0.lock().unwrap();
+        let mut hooks = self.hooks.lock().unwrap();
         match block {
             Some(_) => assert!(hooks.insert(hook), "it had a block"),
             None => assert!(hooks.remove(&hook), "it had none"),
         }
         Ok(())
+    }
+
+    fn listen(&self, group: Option<u32>) -> Result<Listener, Refusal> {
+        self.samples.listen(group).ok_or_else(|| Refusal::new("EAGAIN", "too many"))
     }
 
     fn now_ns(&self) -> u64 {

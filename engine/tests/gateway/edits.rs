@@ -2,10 +2,12 @@
 
 use std::io::{Read, Write};
 use std::net::{IpAddr, Ipv4Addr, TcpListener, TcpStream};
+use std::process::Stdio;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use tidegate_classifiers::verdict::DropReason;
+use tidegate_client::wire::Notice;
 
 use crate::frames::{self, udp, udps};
 use crate::kit::{PATIENCE, SILENCE, Site, arrives, filter, port, wire};
@@ -68,6 +70,41 @@ fn edits_run_in_order_and_what_cannot_be_edited_is_a_counted_drop() {
     assert_eq!((b.recv(SILENCE), port(&status, "a").totals.dropped[DropReason::Edit.index()]), (None, 1));
     assert_eq!(filter(&status, "edit").packets, 2);
     gateway.stop();
+}
+
+/// [AK-SAMPLE]
+#[test]
+fn what_is_sampled_is_heard_at_the_control_socket() {
+    let Some(site) = Site::new(&["a", "b"]) else { return };
+    let actions = "\"sample rate 1 group 7 trunc 20\", \"sample rate 1 group 8\", \"vlan push 10\"";
+    let gateway = site.start(&wire(&edits(actions)));
+    let (mut a, mut b) = (site.station("a"), site.station("b"));
+    let [mut cut, mut whole] = [7, 8].map(|group| gateway.client().subscribe_samples(Some(group)).unwrap());
+    let mut program = site.client_command(&["samples", "--group", "8"]).stdout(Stdio::piped()).spawn().unwrap();
+    let mut printed = program.stdout.take().unwrap();
+    printed.read_exact(&mut [0; 24]).unwrap(); // the header: from here on it listens
+    let frames = udps(9, 10);
+    for frame in &frames {
+        assert!(a.send(frame));
+    }
+    gateway.settled(10);
+    let hex = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+    for frame in &frames {
+        for (events, kept) in [(&mut cut, 20), (&mut whole, frame.len())] {
+            match events.next_within(PATIENCE).unwrap() {
+                Some(Notice::Sample { port: Some(port), rate: 1, length, bytes, .. }) => {
+                    assert_eq!((port.as_str(), length as usize, bytes), ("a", frame.len(), hex(&frame[..kept])));
+                }
+                other => panic!("{other:?}"),
+            }
+        }
+        let mut packet = vec![0; 16 + frame.len()];
+        printed.read_exact(&mut packet).unwrap();
+        assert_eq!(packet[16..], frame[..]);
+    }
+    assert_eq!(b.recv(PATIENCE).map(|frame| frame.len()), Some(frames[0].len() + 4), "and goes its way");
+    gateway.stop();
+    assert!(program.wait().unwrap().success(), "it ends with the gateway");
 }
 
 /// [AK-NAT]: what the kernels at both ends send has right checksums when it arrives, or there would be no connection.

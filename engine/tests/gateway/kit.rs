@@ -104,10 +104,16 @@ impl Site {
 
     /// Runs `tidegate` with these words and the gateway's control socket. Its exit code, and what it said.
     pub(crate) fn tidegate(&self, words: &[&str]) -> (Option<i32>, String) {
-        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_tidegate"));
-        let output = command.args(words).env("TIDEGATE_SOCKET", self.folder.join("control.sock")).output().unwrap();
+        let output = self.client_command(words).output().unwrap();
         let said = [output.stdout, output.stderr].concat();
         (output.status.code(), String::from_utf8_lossy(&said).into_owned())
+    }
+
+    /// `tidegate` with these words and the gateway's control socket.
+    pub(crate) fn client_command(&self, words: &[&str]) -> std::process::Command {
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_tidegate"));
+        command.args(words).env("TIDEGATE_SOCKET", self.folder.join("control.sock"));
+        command
     }
 
     /// The gateway's file.
