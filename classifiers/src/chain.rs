@@ -275,19 +275,6 @@ impl ChainGuard<'_> {
         self.load().last(priority).map(|entry| Arc::clone(&entry.proto))
     }
 
-    /// The first proto with `priority` or a higher one that `by` sees [WK-8].
-    pub(crate) fn at_or_after(&self, priority: u64, by: By<'_>) -> Option<Arc<Proto>> {
-        let list = self.load();
-        let mut from = priority;
-        loop {
-            let next = list.entries.at_or_after(key(u32::try_from(from).ok()?, 0))?.proto.priority();
-            if let Some(entry) = list.get(next, by) {
-                return Some(Arc::clone(&entry.proto));
-            }
-            from = u64::from(next) + 1;
-        }
-    }
-
     /// All protos in order.
     pub(crate) fn all(&self) -> Vec<Arc<Proto>> {
         let mut all = Vec::new();
@@ -409,6 +396,30 @@ impl ProtoList {
     /// The proto with `priority` that `by` sees: the last of those that do not belong to another transaction.
     pub(crate) fn get(&self, priority: u32, by: By<'_>) -> Option<&Entry> {
         self.backwards(priority).find(|entry| entry.proto.is_seen(by))
+    }
+
+    /// Puts the protos with `priority` or a higher one that `by` sees to `f`, in order, until it breaks [WK-8].
+    pub(crate) fn try_for_each_from<'l, B>(
+        &'l self,
+        priority: u64,
+        by: By<'_>,
+        mut f: impl FnMut(&'l Arc<Proto>) -> ControlFlow<B>,
+    ) -> ControlFlow<B> {
+        let Ok(priority) = u32::try_from(priority) else { return ControlFlow::Continue(()) };
+        // Of several with one priority, the last one.
+        let mut last: Option<&Arc<Proto>> = None;
+        self.entries.try_for_each_from(key(priority, 0), |Entry { proto, .. }| {
+            let before = last.filter(|last| last.priority() != proto.priority());
+            if let Some(before) = before {
+                last = None;
+                f(before)?;
+            }
+            if proto.is_seen(by) {
+                last = Some(proto);
+            }
+            ControlFlow::Continue(())
+        })?;
+        last.map_or(ControlFlow::Continue(()), f)
     }
 
     /// The proto that came last to `priority`, if everybody sees it.

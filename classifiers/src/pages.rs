@@ -82,12 +82,16 @@ impl<T> Pages<T> {
 
     /// Those from `number` on, in order.
     pub(crate) fn from(&self, number: u32) -> impl Iterator<Item = (u32, &T)> {
-        let pages = self.pages.range(number / PAGE..);
-        let all = pages.flat_map(|(&page, Page { there, values })| {
-            let numbers = (0..PAGE).filter(move |bit| there >> bit & 1 == 1).map(move |bit| page * PAGE + bit);
-            numbers.zip(values)
-        });
-        all.skip_while(move |&(other, _)| other < number)
+        self.pages.range(number / PAGE..).flat_map(move |(&page, Page { there, values })| {
+            let before = if page == number / PAGE { there & (bit(number) - 1) } else { 0 };
+            let mut rest = there ^ before;
+            let numbers = std::iter::from_fn(move || {
+                let lowest = (rest != 0).then(|| page * PAGE + rest.trailing_zeros())?;
+                rest &= rest - 1;
+                Some(lowest)
+            });
+            numbers.zip(&values[before.count_ones() as usize..])
+        })
     }
 
     /// All, in order.

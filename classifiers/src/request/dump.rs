@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::num::ParseIntError;
+use std::ops::ControlFlow;
 use std::str::FromStr;
 
 use super::{Cx, DumpFilter, FilterInfo, Record};
@@ -108,7 +109,8 @@ pub(crate) fn page(
     Ok(page)
 }
 
-/// Returns whether the chain is listed to its end.
+/// Returns whether the chain is listed to its end. What of it is on a page is what was in its list at one moment, but for what is
+/// being destroyed.
 fn dump_chain<'c>(
     cx: &'c Cx<'c>,
     chain: &Chain,
@@ -117,22 +119,24 @@ fn dump_chain<'c>(
     max: usize,
     page: &mut Vec<Record>,
 ) -> bool {
-    while page.len() < max {
-        let guard = chain.lock();
-        let Some(proto) = guard.at_or_after(cursor.priority, cx.by()) else { return true };
-        let proto = ProtoRef::take(&proto, cx);
-        drop(guard);
+    let listed = chain.protos().load().try_for_each_from(cursor.priority, cx.by(), |proto| {
+        if page.len() >= max {
+            return ControlFlow::Break(());
+        }
         let priority = u64::from(proto.priority());
         if priority != cursor.priority {
             (cursor.priority, cursor.within) = (priority, None);
         }
         let wanted = (filter.priority == 0 || filter.priority == proto.priority())
             && (filter.protocol == 0 || filter.protocol == proto.protocol());
-        if !wanted || dump_proto(cx, &proto, cursor, max, page) {
+        let proto = if wanted { ProtoRef::try_take(proto, cx) } else { None };
+        if proto.is_none_or(|proto| dump_proto(cx, &proto, cursor, max, page)) {
             (cursor.priority, cursor.within) = (priority + 1, None);
+            return ControlFlow::Continue(());
         }
-    }
-    false
+        ControlFlow::Break(())
+    });
+    listed.is_continue()
 }
 
 /// Returns whether the proto is listed to its end.
