@@ -49,7 +49,7 @@ pub(crate) mod filter; // Filter: one rule with a handle
 pub mod flow_key; // FlowKey: the fields filters match on
 pub mod generation; // Generation, and the span of a filter
 pub(crate) mod handle; // Handles: numbers given out, the lowest free one first
-pub(crate) mod index; // what tables for packets are made of
+pub(crate) mod index; // the first filter for a packet, in a time that hardly grows with their number
 pub mod inject; // where a test can stop a request
 pub(crate) mod kind; // classifier kinds: flower, matchall, fw, u32
 pub(crate) mod ledger; // Ledger: what a transaction has prepared

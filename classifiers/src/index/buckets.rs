@@ -275,10 +275,12 @@ impl<A: Target, B: Target> Gone<A, B> {
 
 #[cfg(test)]
 mod tests {
+    #[cfg(not(feature = "shuttle"))]
     use proptest::prelude::*;
 
     use super::super::era::Eras;
     use super::*;
+    use crate::sync::thread;
 
     #[test]
     fn buckets_are_in_segments_one_behind_the_other() {
@@ -312,6 +314,47 @@ mod tests {
         all
     }
 
+    /// A search for what stays, while others come and the table grows.
+    fn a_search_beside_a_writer(stay: u32, come: u32) {
+        let (eras, table) = (Eras::new(), Both::new());
+        let hash = |number: u32| u32::MAX - number; // so that all move
+        let insert = |number: u32| {
+            let (era, mut gone) = (eras.enter(), Vec::new());
+            table.insert(hash(number), Either::One(Arc::new(number.into())), &era);
+            table.grow((number as usize + 1) * 3, &era, &mut gone);
+            (eras.end(), gone)
+        };
+        let mut unlinked: Vec<_> = (0..stay).map(insert).collect();
+        thread::scope(|scope| {
+            let reader = scope.spawn(|| {
+                for number in (0..stay).cycle().take(stay.max(come / 8) as usize) {
+                    assert_eq!(all(&table, hash(number), &eras.enter()).first(), Some(&number.into()));
+                }
+            });
+            unlinked.extend((stay..stay + come).map(insert));
+            reader.join().unwrap();
+        });
+        for (mut past, gone) in unlinked {
+            let over = past.over().unwrap();
+            gone.into_iter().for_each(|gone| gone.free(&over));
+        }
+    }
+
+    /// [IM-2]: taking entries out before there is a bucket more makes it fail, and so does a search that does not look again.
+    #[cfg(feature = "shuttle")]
+    #[test]
+    fn in_any_order_what_stays_is_found() {
+        shuttle::check_pct(|| a_search_beside_a_writer(3, 4), 20_000, 3);
+    }
+
+    /// The same with real threads.
+    #[cfg(not(feature = "shuttle"))]
+    #[test]
+    fn what_stays_is_found() {
+        a_search_beside_a_writer(100, 20_000);
+    }
+
+    #[cfg(not(feature = "shuttle"))]
     proptest! {
         /// A list of numbers by hash is the oracle; many have the same hash.
         #[test]

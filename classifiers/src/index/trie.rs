@@ -20,7 +20,7 @@ use super::simd::Vectors;
 use crate::sync::{Arc, TryLock, TryLocked};
 
 /// Pairs of a leaf; for model checks so few that a handful of filters makes a tree.
-pub(super) const PAIRS: usize = if cfg!(feature = "shuttle") { 1 } else { 16 };
+pub(super) const PAIRS: usize = if cfg!(feature = "shuttle") { 2 } else { 16 };
 
 /// Leaves of a list beyond which a byte tells its pairs apart.
 const LEAVES: usize = if cfg!(feature = "shuttle") { 1 } else { 3 };
@@ -174,7 +174,7 @@ impl Node {
 }
 
 impl Leaf {
-    fn new(pairs: &[(Pair, u32)], next: Option<Arc<Node>>) -> Arc<Node> {
+    fn of(pairs: &[(Pair, u32)], next: Option<Arc<Node>>) -> Arc<Node> {
         let at = |i: usize| pairs.get(i);
         Arc::new(Node::Leaf(Leaf {
             keys: array::from_fn(|i| at(i).map_or(0, |(pair, _)| pair.key)),
@@ -222,9 +222,9 @@ impl Update<'_> {
         let new = match leaves.first() {
             Some(first) if first.len() < PAIRS => {
                 let pairs: Vec<_> = first.pairs().chain([(pair, filters)]).collect();
-                Leaf::new(&pairs, first.next.keep(self.era))
+                Leaf::of(&pairs, first.next.keep(self.era))
             }
-            _ if leaves.len() < LEAVES => Leaf::new(&[(pair, filters)], slot.keep(self.era)),
+            _ if leaves.len() < LEAVES => Leaf::of(&[(pair, filters)], slot.keep(self.era)),
             _ => {
                 let fan = Fan { depth, ways: array::from_fn(|_| Way::default()), own: TryLock::default() };
                 for (pair, filters) in leaves.iter().flat_map(|leaf| leaf.pairs()).chain([(pair, filters)]) {
@@ -260,7 +260,7 @@ impl Update<'_> {
                 Some(count) if count.fetch_sub(1, Relaxed) == 1 => {
                     let others: Vec<_> = leaf.pairs().filter(|(other, _)| *other != pair).collect();
                     let next = leaf.next.keep(self.era);
-                    let new = if others.is_empty() { next } else { Some(Leaf::new(&others, next)) };
+                    let new = if others.is_empty() { next } else { Some(Leaf::of(&others, next)) };
                     self.cuts.extend(way.set(new).map(Cut::Node));
                     return;
                 }

@@ -8,6 +8,7 @@
 mod actions; // shared actions, found by index
 mod chains; // flush, hidden chains, templates, rebinding
 mod filters; // one handle, one mask group, many filters
+mod index; // how packets find filters, while those come and go
 mod load; // stalled workers, permanent flushers, everything at once
 mod protos; // who creates, who adopts, who cleans up
 mod support; // gates at injection points, small specifications
