@@ -6,7 +6,7 @@ use proptest::prelude::*;
 use tidegate_classifiers::request::{ActionSpec, TunnelEnds, TunnelKey, TunnelKeySpec, VlanEdit, VlanSpec};
 use tidegate_classifiers::verdict::{Control, Verdict};
 
-use crate::frames::any_frame;
+use crate::frames::parts;
 use crate::support::{InHand, Rig};
 
 fn any_key() -> impl Strategy<Value = TunnelKey> {
@@ -35,7 +35,8 @@ fn action(step: Option<Option<TunnelKey>>) -> ActionSpec {
 proptest! {
     /// [AK-TUNNEL_KEY]: what was said last counts, whatever is done to the bytes.
     #[test]
-    fn the_last_tunnel_goes_with_the_packet(frame in any_frame(), steps in prop::collection::vec(any_step(), 0..8)) {
+    fn the_last_tunnel_goes_with_the_packet(parts in parts(), steps in prop::collection::vec(any_step(), 0..8)) {
+        let frame = parts.frame();
         let actions: Vec<_> = steps.iter().copied().map(action).collect();
         let rig = Rig::new(&actions);
         let mut in_hand = InHand::new(&frame);
