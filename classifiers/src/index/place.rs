@@ -116,6 +116,11 @@ impl Place {
         self.protocol != ETH_P_ALL
     }
 
+    /// Whether both are in one proto.
+    pub(crate) fn is_beside(&self, other: &Place) -> bool {
+        Arc::ptr_eq(&self.home, &other.home)
+    }
+
     /// Whether packets of `protocol` get there [DP-3].
     #[inline]
     pub(super) fn takes(&self, protocol: u16) -> bool {

@@ -63,10 +63,14 @@ impl Seat {
         }
     }
 
-    /// The filters of the proto that may match the same packets as `new`.
-    pub(super) fn for_each_alike(&self, new: &Filter, f: impl FnMut(&Arc<Filter>)) {
-        if let Some(index) = &self.index {
-            index.alike(new, self.place, f);
-        }
+    /// The filters of the proto that may match the same packets as `new`. Those of a proto that had this place before may still
+    /// be in the index.
+    pub(super) fn for_each_alike(&self, new: &Filter, mut f: impl FnMut(&Arc<Filter>)) {
+        let Some(index) = &self.index else { return };
+        index.alike(new, self.place, |filter| {
+            if filter.place().is_beside(new.place()) {
+                f(filter);
+            }
+        });
     }
 }

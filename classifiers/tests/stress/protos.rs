@@ -252,6 +252,28 @@ fn an_equal_proto_waits_until_its_predecessor_is_destroyed() {
     assert_nothing_left(&plane);
 }
 
+/// [TP-14]: a proto of another protocol need not wait for its predecessor, whose filters are still in the chain's index, and is not
+/// refused because of them. With the index asked by priority alone (`Place::is_beside`) the add ends with EEXIST.
+#[test]
+fn a_proto_of_another_protocol_does_not_meet_the_filters_of_its_predecessor() {
+    let plane = Plane::standalone(1);
+    let block = plane.private_block();
+    request::add_filter(&block, &FilterSpec { protocol: 0x0800, ..matchall(1) }).unwrap();
+    request::add_filter(&block, &matchall(2)).unwrap(); // the chain stays
+    let gates = Gates::of(&plane);
+    gates.shut("ann", Point::Unlinked);
+    thread::scope(|scope| {
+        let ann = spawn(scope, "ann", || request::delete_filter(&block, FilterKey::priority(0, 1)));
+        gates.wait_for("ann", Point::Unlinked);
+        request::add_filter(&block, &FilterSpec { protocol: 0x86dd, ..matchall(1) }).unwrap();
+        gates.open("ann", Point::Unlinked);
+        ann.join().unwrap().unwrap();
+    });
+    assert_eq!(handles(&block, 1), [1]);
+    drop(block);
+    assert_nothing_left(&plane);
+}
+
 /// [KR-8], [TP-12], [RP-1], [RP-3], [RP-5]: the priority goes away before each commit, 50 times in a row; each attempt begins
 /// anew, and leaves nothing.
 #[test]
