@@ -8,7 +8,7 @@ use std::os::fd::{AsRawFd as _, BorrowedFd};
 use std::panic::resume_unwind;
 use std::process::Command;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use nix::sched::{CloneFlags, setns, unshare};
 use tun_rs::{DeviceBuilder, Layer, SyncDevice};
@@ -145,8 +145,15 @@ impl Receiver {
             .libxdp_flags(LibxdpFlags::XSK_LIBXDP_FLAGS_INHIBIT_PROG_LOAD)
             .bind_flags(BindFlags::XDP_COPY)
             .build();
-        // SAFETY: the UMEM has no other socket.
-        let (tx, rx, rings) = unsafe { Socket::new(config, &umem, &interface.parse().unwrap(), queue) }.unwrap();
+        // The kernel takes its time to let go of the queue of a receiver before.
+        let patience = Instant::now() + Duration::from_secs(10);
+        let (tx, rx, rings) = loop {
+            // SAFETY: the UMEM has no other socket.
+            match unsafe { Socket::new(config, &umem, &interface.parse().unwrap(), queue) } {
+                Err(_) if Instant::now() < patience => thread::sleep(Duration::from_millis(10)),
+                socket => break socket.unwrap(),
+            }
+        };
         let (mut fill, completion) = rings.unwrap();
         // SAFETY: the frames are those of the UMEM, and none was given away yet.
         assert_eq!(unsafe { fill.produce(&frames) }, 64);
