@@ -16,7 +16,7 @@ const ATTEMPTS: u32 = 100;
 
 /// The same where it may be a socket that was just closed here: it is not another gateway's then. Usually the kernel has released
 /// the queue by now; on a machine with six times the work that it can do, it took up to six seconds.
-const ATTEMPTS_AFTER_CLOSE: u32 = 3000;
+const ATTEMPTS_AFTER_CLOSE: u32 = 6000;
 
 /// How long a close counts as just now.
 const JUST_CLOSED: Duration = Duration::from_secs(30);
