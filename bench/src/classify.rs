@@ -2,20 +2,18 @@
 
 use std::fmt::{self, Display, Formatter};
 use std::path::{Path, PathBuf};
-use std::thread;
-use std::time::Duration;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use clap::ValueEnum;
 use serde::Serialize;
 use tidegate_classifiers::verdict::Control;
-use tidegate_engine::cpu;
 
 use crate::acl::Acl;
 use crate::classify_report::{AclCase, Case, ClassifyReport, FilterMemory};
 use crate::lookups::{Filters, Lookups, THREAD};
 use crate::report::{Machine, Summary};
 use crate::rule_set::{Answer, Order, RuleSet};
+use crate::turns::Turns;
 use crate::update::resident;
 use crate::update_report::Parts;
 use crate::{classbench, ipv6_rules};
@@ -50,15 +48,8 @@ pub(crate) struct Options {
     /// Headers of a set that is made up; ClassBench's have as many as this says by itself.
     #[arg(long, default_value_t = 100_000, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     headers: u32,
-    /// How often each takes its turn. Ratios are formed within a round.
-    #[arg(long, default_value_t = 5, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
-    rounds: u32,
-    /// How long a turn is.
-    #[arg(long, default_value_t = 0.5, value_name = "SECONDS")]
-    seconds: f64,
-    /// The core on which both look up, one while the other waits.
-    #[arg(long, default_value_t = 1, value_name = "CORE")]
-    core: u16,
+    #[command(flatten)]
+    turns: Turns,
     /// Without librte_acl.
     #[arg(long)]
     alone: bool,
@@ -119,7 +110,7 @@ pub(crate) enum Trace {
 /// # Errors
 /// If there are no rule sets, a request is refused, or an answer is wrong.
 pub(crate) fn run(options: &Options) -> Result<bool> {
-    ensure!(options.seconds > 0.0 && options.seconds <= 60.0, "--seconds: more than 0 and at most 60");
+    options.turns.check()?;
     let made_up = options.families.iter().all(|&family| family == Family::Ipv6) && options.trace == Trace::Uniform;
     ensure!(
         made_up || options.data.is_dir(),
@@ -127,14 +118,7 @@ pub(crate) fn run(options: &Options) -> Result<bool> {
         options.data.display()
     );
     let machine = Machine::this(); // before there is one core only
-    let report = thread::scope(|scope| {
-        let measure = || {
-            cpu::pin(options.core).with_context(|| format!("--core {}", options.core))?;
-            measure(options, machine)
-        };
-        let thread = thread::Builder::new().name(THREAD.into()).spawn_scoped(scope, measure)?;
-        thread.join().unwrap_or_else(|_| bail!("the measurement panicked"))
-    })?;
+    let report = options.turns.on_core(THREAD, || measure(options, machine))?;
     if options.json {
         println!("{}", serde_json::to_string_pretty(&report.with_figures())?);
     } else {
@@ -160,9 +144,9 @@ fn measure(options: &Options, machine: Machine) -> Result<ClassifyReport> {
     }
     Ok(ClassifyReport {
         machine,
-        core: options.core,
+        core: options.turns.core,
         trace: options.trace,
-        seconds: options.seconds,
+        seconds: options.turns.seconds,
         no_acl: program.err().map(|error| format!("{error:#}")),
         memory,
         cases,
@@ -217,7 +201,7 @@ fn case(
     program: Option<&Path>,
 ) -> Result<Case> {
     let (ranks, trace) = (order.ranks(set.rules.len()), trace(options, set)?);
-    let acl = program.map(|program| Acl::new(program, options.core, set, &ranks, &trace)).transpose();
+    let acl = program.map(|program| Acl::new(program, options.turns.core, set, &ranks, &trace)).transpose();
     let (mut acl, no_acl) = match acl {
         Ok(acl) => (acl, None),
         Err(error) => (None, Some(format!("{error:#}"))),
@@ -234,7 +218,7 @@ fn case(
     let (known, searched) = known(set, order, &ranks, acl.as_mut())?;
     lookups.check(&known).with_context(|| format!("{family} {size} {}", order.name()))?;
 
-    let span = Duration::from_secs_f64(options.seconds);
+    let span = options.turns.span();
     let mut acl_case = match &mut acl {
         Some(acl) => {
             Some(AclCase { variant: acl.tune()?, build: acl.build.as_secs_f64(), bytes: acl.bytes, rounds: Vec::new() })
@@ -242,7 +226,7 @@ fn case(
         None => None,
     };
     let mut rounds = Vec::new();
-    for _ in 0..options.rounds {
+    for _ in 0..options.turns.rounds {
         rounds.push(lookups.round(span)?);
         if let (Some(acl), Some(case)) = (&mut acl, &mut acl_case) {
             case.rounds.push(acl.round(span)?);

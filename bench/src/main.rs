@@ -28,6 +28,7 @@ mod socket; // `socket`: how fast the control socket is
 mod storm; // threads that add and delete filters
 mod tc; // the kernel's own classifier, to compare with
 mod topology; // namespaces and veth pairs
+mod turns; // how often and how long something is measured
 mod update; // `update`: how fast filters come and go
 mod update_report; // what `update` found
 mod worker; // `worker`: what a packet costs, by stage

@@ -2,10 +2,9 @@
 
 use std::fmt::{self, Display, Formatter};
 use std::sync::Arc;
-use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Result, ensure};
 use clap::ValueEnum;
 use serde::Serialize;
 use tidegate_classifiers::block::Block;
@@ -15,7 +14,6 @@ use tidegate_classifiers::request::dump;
 use tidegate_classifiers::verdict::{Control, DropReason, Verdict};
 use tidegate_config::Idle;
 use tidegate_engine::counters::Totals;
-use tidegate_engine::cpu;
 use tidegate_engine::forward::{InHand, Reentries};
 use tidegate_engine::memory::{Layout, MemoryFrame, MemoryRings};
 use tidegate_engine::port::{ForwardTo, LinkState, PortState};
@@ -27,6 +25,7 @@ use crate::disturbance::waited;
 use crate::lookups::{BURST, Filters, classify};
 use crate::report::{CORE_LOST_MAX, Machine, Summary};
 use crate::rule_set::{Header, Order, Prefix, Rule, RuleSet, UDP, Version};
+use crate::turns::Turns;
 
 const IN: PortId = PortId(0);
 const OUT: PortId = PortId(1);
@@ -46,15 +45,8 @@ pub(crate) struct Options {
     /// What filters do, and how many there are.
     #[arg(long, value_delimiter = ',', default_values_t = Scenario::ALL, value_name = "NAME")]
     scenarios: Vec<Scenario>,
-    /// How often everything takes its turn.
-    #[arg(long, default_value_t = 5, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
-    rounds: u32,
-    /// How long a turn is.
-    #[arg(long, default_value_t = 0.5, value_name = "SECONDS")]
-    seconds: f64,
-    /// The core to run on.
-    #[arg(long, default_value_t = 1, value_name = "CORE")]
-    core: u16,
+    #[command(flatten)]
+    turns: Turns,
     /// So many bursts of the worker and nothing else, for a profiler.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     bursts: Option<u32>,
@@ -134,17 +126,11 @@ struct Staged {
 /// # Errors
 /// If a request is refused, or a packet does not get what its filter says.
 pub(crate) fn run(options: &Options) -> Result<bool> {
-    ensure!(options.seconds > 0.0 && options.seconds <= 60.0, "--seconds: more than 0 and at most 60");
+    options.turns.check()?;
     let machine = Machine::this(); // before there is one core only
-    let cases = thread::scope(|scope| {
-        let measure = || -> Result<Vec<Case>> {
-            cpu::pin(options.core).with_context(|| format!("--core {}", options.core))?;
-            options.scenarios.iter().map(|&scenario| case(options, scenario)).collect()
-        };
-        let thread = thread::Builder::new().name(THREAD.into()).spawn_scoped(scope, measure)?;
-        thread.join().unwrap_or_else(|_| bail!("the measurement panicked"))
-    })?;
-    let report = WorkerReport { machine, core: options.core, seconds: options.seconds, cases };
+    let measure = || options.scenarios.iter().map(|&scenario| case(options, scenario)).collect::<Result<Vec<Case>>>();
+    let cases = options.turns.on_core(THREAD, measure)?;
+    let report = WorkerReport { machine, core: options.turns.core, seconds: options.turns.seconds, cases };
     match options {
         Options { bursts: Some(bursts), .. } => println!("{} packets", *bursts as usize * BURST),
         Options { json: true, .. } => println!("{}", serde_json::to_string_pretty(&report)?),
@@ -159,9 +145,9 @@ fn case(options: &Options, scenario: Scenario) -> Result<Case> {
     if let Some(bursts) = options.bursts {
         (0..bursts).for_each(|_| _ = world.whole());
     } else {
-        eprintln!("{scenario}: {} turns of {} s", 2 * options.rounds, options.seconds);
-        let span = Duration::from_secs_f64(options.seconds);
-        for _ in 0..options.rounds {
+        eprintln!("{scenario}: {} turns of {} s", 2 * options.turns.rounds, options.turns.seconds);
+        let span = options.turns.span();
+        for _ in 0..options.turns.rounds {
             let (staged, lost) = turn(span, || world.staged())?;
             let ([whole], lost_too) = turn(span, || [world.whole()])?;
             stages.push(staged);

@@ -7,8 +7,8 @@ use crate::block::Block;
 use crate::chain::{Head, ProtoList};
 use crate::filter::Filter;
 use crate::generation::Generation;
-use crate::index::Query;
 use crate::index::era::Era;
+use crate::index::{Query, WIDTH};
 use crate::packet::Packet;
 use crate::port::{Egress, WorkerId};
 use crate::sync::Loaded;
@@ -17,9 +17,6 @@ use crate::verdict::{DropReason, Verdict};
 
 /// Restarts by `goto` and `reclassify` that one packet may cause [DP-8].
 pub const RESTARTS_MAX: u32 = 16;
-
-/// Packets that are looked for together.
-const TOGETHER: usize = 64;
 
 /// What classification needs besides the packet: whose counters, what time, whose dice, which world.
 #[derive(Debug)]
@@ -61,10 +58,10 @@ impl Head {
     ) {
         let Some(index) = self.list.index() else { return };
         let mut packets = packets.into_iter();
-        for found in found.chunks_mut(TOGETHER) {
+        for found in found.chunks_mut(WIDTH) {
             let next = packets.by_ref().take(found.len());
-            let queries: SmallVec<[Query<'_>; TOGETHER]> = next.map(|packet| query(packet, 0, generation)).collect();
-            let mut filters = [None; TOGETHER];
+            let queries: SmallVec<[Query<'_>; WIDTH]> = next.map(|packet| query(packet, 0, generation)).collect();
+            let mut filters = [None; WIDTH];
             index.first_of_each(&queries, &mut filters[..queries.len()], &self.era);
             found.iter_mut().zip(filters).take(queries.len()).for_each(|(found, filter)| *found = Found(Some(filter)));
         }
@@ -126,13 +123,11 @@ impl<E: Egress> Walk<'_, '_, E> {
             let look = || list.index()?.first(&query(packet, from, self.generation), self.era);
             let filter = found.0.take().unwrap_or_else(look);
             let walked = list.walked(from, packet.protocol());
-            let (outcome, proto) = match (filter, walked) {
+            let first = filter.filter(|filter| walked.is_none_or(|entry| filter.place().proto() < entry.key()));
+            let (outcome, proto) = match (first, walked) {
+                (Some(filter), _) => (filter.apply(packet, self), filter.place().proto()),
+                (None, Some(entry)) => (entry.view.classify(packet, self), entry.key()),
                 (None, None) => return Outcome::Continue,
-                (Some(filter), walked) if walked.is_none_or(|entry| filter.place().proto() < entry.key()) => {
-                    (filter.apply(packet, self), filter.place().proto())
-                }
-                (None, Some(entry)) | (Some(_), Some(entry)) => (entry.view.classify(packet, self), entry.key()),
-                (Some(_), None) => unreachable!("the case before"),
             };
             match outcome {
                 Outcome::Continue => from = proto + 1, // [DP-5], [FL-12]

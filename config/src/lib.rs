@@ -13,6 +13,7 @@ pub mod export; // running rules as a file
 mod filter; // one [[filter]]
 mod flower; // match = { ... }: keys, and the protocol that follows from them
 mod fw; // match = { mark = 1 }
+pub mod hex; // bytes as hexadecimal digits
 pub mod json; // requests as JSON, in the words of the file
 mod names; // names of ports, blocks and chains
 mod place; // where in which file a value stands

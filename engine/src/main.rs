@@ -14,7 +14,7 @@ use mimalloc::MiMalloc;
 use signal_hook::iterator::Signals;
 use tidegate_client::wire::{Notice, Record};
 use tidegate_client::{Client, ClientError, Events};
-use tidegate_config::{Config, ConfigErrors, PortNumbers, export};
+use tidegate_config::{Config, ConfigErrors, PortNumbers, export, hex};
 use tidegate_engine::engine::Engine;
 use tidegate_engine::preview::Preview;
 use tidegate_engine::{demo, log, pcap, table, xdp};
@@ -454,7 +454,7 @@ fn write_samples(events: Events, out: &mut impl Write) -> anyhow::Result<()> {
     for notice in events {
         match notice? {
             Notice::Sample { time_us, length, bytes, .. } => {
-                let packet = hex(&bytes).ok_or_else(|| anyhow::anyhow!("{bytes:?} are no bytes"))?;
+                let packet = hex::parse(&bytes).ok_or_else(|| anyhow::anyhow!("{bytes:?} are no bytes"))?;
                 pcap::write_packet(out, time_us, length, &packet)?;
                 out.flush()?;
             }
@@ -463,12 +463,6 @@ fn write_samples(events: Events, out: &mut impl Write) -> anyhow::Result<()> {
         }
     }
     Ok(())
-}
-
-/// The bytes that these digits stand for, two each.
-fn hex(digits: &str) -> Option<Vec<u8>> {
-    let byte = |pair: &[u8]| u8::from_str_radix(str::from_utf8(pair).ok().filter(|pair| pair.len() == 2)?, 16).ok();
-    digits.as_bytes().chunks(2).map(byte).collect()
 }
 
 fn refused(e: &ClientError) -> ExitCode {

@@ -2,7 +2,7 @@
 
 use std::ops::ControlFlow;
 
-use super::place::{Place, Position};
+use super::place::Position;
 use super::search::Query;
 use super::shared::{Either, Target};
 use super::tuple::Tuple;
@@ -13,11 +13,11 @@ use crate::tree::{Keyed, Tree};
 
 /// Filters of one tuple and one masked key, in order of their places.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Bunch(Tree<Seat>);
+pub(crate) struct Bunch(Tree<Rank>);
 
 /// The filters of one place.
 #[derive(Clone, Debug)]
-struct Seat {
+struct Rank {
     position: Position,
     filters: Versions,
 }
@@ -34,13 +34,13 @@ impl Bunch {
         from: Position,
         mut f: impl FnMut(&Arc<Filter>) -> ControlFlow<B>,
     ) -> ControlFlow<B> {
-        self.0.try_for_each_from(from, |seat| seat.filters.iter().try_for_each(&mut f))
+        self.0.try_for_each_from(from, |rank| rank.filters.iter().try_for_each(&mut f))
     }
 
     /// The first one from `from` on that `fits`.
     #[inline]
     fn find_from(&self, from: Position, fits: impl Fn(&Filter) -> bool) -> Option<&Filter> {
-        let found = self.0.try_for_each_from(from, |seat| match seat.filters.iter().find(|filter| fits(filter)) {
+        let found = self.0.try_for_each_from(from, |rank| match rank.filters.iter().find(|filter| fits(filter)) {
             Some(filter) => ControlFlow::Break(&**filter),
             None => ControlFlow::Continue(()),
         });
@@ -49,24 +49,24 @@ impl Bunch {
 
     /// Any of them: all have the same key.
     fn any(&self) -> Option<&Filter> {
-        self.0.at_or_after((0, 0, 0)).and_then(|seat| seat.filters.iter().next()).map(|filter| &**filter)
+        self.0.at_or_after((0, 0, 0)).and_then(|rank| rank.filters.iter().next()).map(|filter| &**filter)
     }
 
     /// With `new`, in the place of `old` if that is in the same one.
     pub(super) fn with(&self, new: &Arc<Filter>, old: Option<&Filter>) -> Bunch {
-        let position = Place::position(new);
+        let position = new.place().position();
         let there = self.0.get(position);
         let filters = there.map_or_else(|| Versions::of(new), |there| there.filters.with(new, old));
-        Bunch(self.0.with(Seat { position, filters }))
+        Bunch(self.0.with(Rank { position, filters }))
     }
 
     /// Without `old`; nothing if it is not there.
     pub(super) fn without(&self, old: &Filter) -> Option<Bunch> {
-        let position = Place::position(old);
+        let position = old.place().position();
         let there = &self.0.get(position)?.filters;
         there.iter().find(|filter| std::ptr::eq(&***filter, old))?;
         Some(Bunch(match there.without(old) {
-            Some(filters) => self.0.with(Seat { position, filters }),
+            Some(filters) => self.0.with(Rank { position, filters }),
             None => self.0.without(position),
         }))
     }
@@ -82,7 +82,7 @@ impl Bunch {
     }
 }
 
-impl Keyed for Seat {
+impl Keyed for Rank {
     type Key = Position;
 
     fn key(&self) -> Position {

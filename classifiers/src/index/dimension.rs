@@ -5,9 +5,8 @@ use super::era::Era;
 use super::rule::{Key, Rule};
 use super::shared::Shared;
 use super::simd::Vectors;
-use super::trie::{Cut, Node, Pair, Trie};
+use super::trie::{Node, Pair, Trie, Update};
 use crate::flow_key::{self as fields, FlowKey};
-use crate::sync::Arc;
 use crate::wire::ethertype::{IPV4, IPV6};
 
 /// Bits of a key that a trie can tell apart.
@@ -156,47 +155,41 @@ impl Dimension {
     }
 
     /// A filter more, with `pair`, or without one.
-    pub(super) fn add(&self, pair: Option<Pair>, bit: u16, free: &mut Counts, era: &Era, cuts: &mut Vec<Cut>) {
+    pub(super) fn add(&self, pair: Option<Pair>, bit: u16, free: &mut Counts, update: &mut Update<'_>) {
         match pair {
-            Some(pair) => self.trie.add(pair, era, cuts),
-            None => free.add(&self.any, bit, era, cuts),
+            Some(pair) => self.trie.add(pair, update),
+            None => free.add(&self.any, bit, update),
         }
     }
 
     /// A filter less.
-    pub(super) fn remove(&self, pair: Option<Pair>, bit: u16, free: &mut Counts, era: &Era, cuts: &mut Vec<Cut>) {
+    pub(super) fn remove(&self, pair: Option<Pair>, bit: u16, free: &mut Counts, update: &mut Update<'_>) {
         match pair {
-            Some(pair) => self.trie.remove(pair, era, cuts),
-            None => free.remove(&self.any, bit, era, cuts),
+            Some(pair) => self.trie.remove(pair, update),
+            None => free.remove(&self.any, bit, update),
         }
     }
 }
 
 impl Counts {
     /// A filter more; `set` follows.
-    pub(super) fn add(&mut self, set: &Shared<Set>, bit: u16, era: &Era, cuts: &mut Vec<Cut>) {
+    pub(super) fn add(&mut self, set: &Shared<Set>, bit: u16, update: &mut Update<'_>) {
         let at = usize::from(bit);
         if self.0.len() <= at {
             self.0.resize(at + 1, 0);
         }
         self.0[at] += 1;
         if self.0[at] == 1 {
-            change(set, |bits| bits::put(bits, bit), era, cuts);
+            update.change_set(set, |bits| bits::put(bits, bit));
         }
     }
 
     /// A filter less.
-    pub(super) fn remove(&mut self, set: &Shared<Set>, bit: u16, era: &Era, cuts: &mut Vec<Cut>) {
+    pub(super) fn remove(&mut self, set: &Shared<Set>, bit: u16, update: &mut Update<'_>) {
         let count = &mut self.0[usize::from(bit)];
         *count -= 1;
         if *count == 0 {
-            change(set, |bits| bits::take(bits, bit), era, cuts);
+            update.change_set(set, |bits| bits::take(bits, bit));
         }
     }
-}
-
-fn change(set: &Shared<Set>, change: impl FnOnce(&mut Bits), era: &Era, cuts: &mut Vec<Cut>) {
-    let mut bits = set.get(era).map_or([0; LANES], |Set(bits)| *bits);
-    change(&mut bits);
-    cuts.extend(set.set(Some(Arc::new(Set(bits)))).map(Cut::Set));
 }

@@ -2,7 +2,6 @@
 
 use smallvec::SmallVec;
 
-use super::place::Place;
 use super::search::Query;
 use crate::filter::Filter;
 use crate::sync::Arc;
@@ -39,7 +38,7 @@ impl Few {
     pub(super) fn with(&self, new: Option<&Arc<Filter>>, old: Option<&Filter>) -> Few {
         let others = self.0.iter().filter(|other| !old.is_some_and(|old| std::ptr::eq(&***other, old)));
         let mut filters: SmallVec<[Arc<Filter>; 4]> = others.chain(new).cloned().collect();
-        filters.sort_by_key(|filter| Place::position(filter));
+        filters.sort_by_key(|filter| filter.place().position());
         Few(filters)
     }
 }

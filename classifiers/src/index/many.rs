@@ -11,6 +11,7 @@ use super::era::Era;
 use super::rule::{Key, Mask, Rule};
 use super::shared::{Either, Fork, Shared};
 use super::simd::Level;
+use super::trie::{Sets, Update};
 use super::tuple::{Registry, Tuple, Tuples};
 use crate::filter::Filter;
 use crate::flow_key::{FlowKey, WORDS};
@@ -37,6 +38,7 @@ pub(super) struct Books {
     /// Filters that do not look at a dimension, and filters of a family.
     free: [Counts; SLICES.len()],
     families: [Counts; Family::ALL.len()],
+    sets: Sets,
     pub(super) filters: usize,
     rng: fastrand::Rng,
 }
@@ -49,6 +51,7 @@ impl Books {
             no_mask,
             free: Default::default(),
             families: Default::default(),
+            sets: Sets::default(),
             filters: 0,
             rng,
         }
@@ -147,14 +150,15 @@ impl Many {
         if !self.unseat(&tuple, old, era, waste) {
             return;
         }
-        let (facts, mut cuts) = (Facts::of(old.rule(), tuple.bit()), Vec::new());
+        let facts = Facts::of(old.rule(), tuple.bit());
+        let mut update = Update { sets: &mut books.sets, era, cuts: Vec::new() };
         for family in facts.families() {
-            books.families[family as usize].remove(self.family(family), facts.bit(), era, &mut cuts);
+            books.families[family as usize].remove(self.family(family), facts.bit(), &mut update);
         }
         for at in facts.dimensions() {
-            self.dimensions[at].remove(facts.pair(at), facts.bit(), &mut books.free[at], era, &mut cuts);
+            self.dimensions[at].remove(facts.pair(at), facts.bit(), &mut books.free[at], &mut update);
         }
-        waste.extend(cuts.into_iter().map(Waste::Cut));
+        waste.extend(update.cuts.into_iter().map(Waste::Cut));
         waste.extend(books.registry.leave(&self.tuples, &tuple, era).map(Waste::Tuple));
         books.filters -= 1;
     }
@@ -165,14 +169,15 @@ impl Many {
         let kind = (rule.map_or(&books.no_mask, Rule::mask), place.is_exact());
         let (tuple, unlinked) = books.registry.join(&self.tuples, kind, place.proto(), era, &mut books.rng);
         waste.extend(unlinked.map(Waste::Tuple));
-        let (facts, mut cuts) = (Facts::of(rule, tuple.bit()), Vec::new());
+        let facts = Facts::of(rule, tuple.bit());
+        let mut update = Update { sets: &mut books.sets, era, cuts: Vec::new() };
         for at in facts.dimensions() {
-            self.dimensions[at].add(facts.pair(at), facts.bit(), &mut books.free[at], era, &mut cuts);
+            self.dimensions[at].add(facts.pair(at), facts.bit(), &mut books.free[at], &mut update);
         }
         for family in facts.families() {
-            books.families[family as usize].add(self.family(family), facts.bit(), era, &mut cuts);
+            books.families[family as usize].add(self.family(family), facts.bit(), &mut update);
         }
-        waste.extend(cuts.into_iter().map(Waste::Cut));
+        waste.extend(update.cuts.into_iter().map(Waste::Cut));
         place.set_tuple(tuple.id(), self.hash_of(&tuple, new));
         self.seat(&tuple, new, None, era, waste);
         books.filters += 1;

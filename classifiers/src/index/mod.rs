@@ -37,7 +37,7 @@ use bunch::Bunch;
 use era::{Era, Eras, Over, Unlinked};
 use few::{FEW, Few};
 use many::{Books, Many};
-pub(crate) use search::Query;
+pub(crate) use search::{Query, WIDTH};
 use shared::{Shared, Target};
 use trie::Cut;
 use tuple::Tuple;
@@ -98,7 +98,7 @@ impl ChainIndex {
         }
     }
 
-    /// The first filter for each of some packets, into `found`, which is as long.
+    /// The first filter for each of up to [`WIDTH`] packets, into `found`, which is as long.
     pub(crate) fn first_of_each<'a>(&'a self, queries: &[Query<'_>], found: &mut [Option<&'a Filter>], era: &'a Era) {
         match self.contents.get(era) {
             Some(Contents::Few(few)) => {
@@ -115,7 +115,7 @@ impl ChainIndex {
         let Some(contents) = self.contents.get(&era) else { return };
         match contents {
             Contents::Few(few) if few.len() - usize::from(old.is_some()) < FEW => {
-                self.set_few(few.with(Some(new), old), waste)
+                self.set(Contents::Few(few.with(Some(new), old)), waste);
             }
             Contents::Few(few) => {
                 let many = Many::new(&mut books);
@@ -133,11 +133,11 @@ impl ChainIndex {
     pub(crate) fn remove(&self, old: &Filter, waste: &mut Vec<Waste>) {
         let (mut books, era) = (self.books.lock(), self.eras.enter());
         match self.contents.get(&era) {
-            Some(Contents::Few(few)) => self.set_few(few.with(None, Some(old)), waste),
+            Some(Contents::Few(few)) => self.set(Contents::Few(few.with(None, Some(old))), waste),
             Some(Contents::Many(many)) => {
                 many.remove(old, &mut books, &era, waste);
                 if books.filters == 0 {
-                    self.set_few(Few::default(), waste);
+                    self.set(Contents::Few(Few::default()), waste);
                 }
             }
             None => {}
@@ -162,10 +162,6 @@ impl ChainIndex {
     /// Whether no packet comes here any more.
     pub(crate) fn is_abandoned(&self) -> bool {
         self.abandoned.load(Ordering::Acquire)
-    }
-
-    fn set_few(&self, few: Few, waste: &mut Vec<Waste>) {
-        self.set(Contents::Few(few), waste);
     }
 
     fn set(&self, contents: Contents, waste: &mut Vec<Waste>) {

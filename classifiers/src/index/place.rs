@@ -3,7 +3,6 @@
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::atomic::{AtomicU32, AtomicU64};
 
-use crate::filter::Filter;
 use crate::request::ETH_P_ALL;
 use crate::sync::{Arc, AtomicBool, Ordering};
 
@@ -87,10 +86,10 @@ impl Place {
         self.order.load(Relaxed)
     }
 
+    /// Before and behind which others it is.
     #[inline]
-    pub(crate) fn position(filter: &Filter) -> Position {
-        let place = filter.place();
-        (place.proto(), place.group.load(Relaxed), place.order.load(Relaxed))
+    pub(super) fn position(&self) -> Position {
+        (self.proto(), self.group.load(Relaxed), self.order())
     }
 
     pub(super) fn set_tuple(&self, tuple: u32, hash: u32) {

@@ -25,12 +25,8 @@ enum Words {
     Many(Box<[u64]>),
 }
 
-/// Port ranges of a filter.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Ranges {
-    /// Of the source and the destination port.
-    bounds: [Option<(u16, u16)>; 2],
-}
+/// Ranges of the source and the destination port.
+type Ranges = [Option<(u16, u16)>; 2];
 
 /// The bits that filters look at, and which ports they have ranges of [FL-2], [FL-6].
 #[derive(Clone, Debug, Default)]
@@ -41,7 +37,7 @@ pub(crate) struct Mask {
 }
 
 /// A word of the key that is not masked out altogether.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Term {
     pub(super) word: usize,
     pub(super) mask: u64,
@@ -52,16 +48,16 @@ pub(crate) type Key = [u64; WORDS];
 
 impl Rule {
     pub(crate) fn new(wanted: &FlowerSpec) -> Rule {
-        let bounds = [wanted.src_port_range, wanted.dst_port_range];
-        let mask = Mask::new(&wanted.mask, bounds.map(|range| range.is_some()));
+        let ranges: Ranges = [wanted.src_port_range, wanted.dst_port_range];
+        let mask = Mask::new(&wanted.mask, ranges.map(|range| range.is_some()));
         let words = mask.terms.iter().map(|term| wanted.value.words()[term.word]).collect();
-        let ranges = mask.ranged.contains(&true).then(|| Box::new(Ranges { bounds }));
+        let ranges = mask.ranged.contains(&true).then(|| Box::new(ranges));
         Rule { words, mask: Arc::new(mask), ranges }
     }
 
     /// As it was asked for, with what the protocol implied.
     pub(crate) fn spec(&self) -> FlowerSpec {
-        let [src_port_range, dst_port_range] = self.bounds();
+        let [src_port_range, dst_port_range] = self.ranges.as_deref().copied().unwrap_or_default();
         FlowerSpec { value: self.value(), mask: self.mask.key, src_port_range, dst_port_range }
     }
 
@@ -105,7 +101,7 @@ impl Rule {
     pub(super) fn has_ports_of(&self, key: &Key) -> bool {
         self.ranges.as_ref().is_none_or(|ranges| {
             let ports = key[fields::SRC_PORT.word];
-            let [src, dst] = ranges.bounds;
+            let [src, dst] = **ranges;
             within(src, ports >> fields::SRC_PORT.shift) && within(dst, ports >> fields::DST_PORT.shift)
         })
     }
@@ -119,10 +115,6 @@ impl Rule {
     pub(super) fn same_words(&self, other: &Rule) -> bool {
         let mut words = self.mask.terms.iter().zip(self.words.iter().zip(other.words.iter()));
         words.all(|(term, (a, b))| (a ^ b) & term.mask == 0)
-    }
-
-    fn bounds(&self) -> [Option<(u16, u16)>; 2] {
-        self.ranges.as_ref().map_or([None; 2], |ranges| ranges.bounds)
     }
 }
 

@@ -9,7 +9,6 @@ use super::bunch::{self, Cell};
 use super::dimension::{Family, SLICES};
 use super::era::Era;
 use super::many::Many;
-use super::place::Place;
 use super::rule::Key;
 use super::shared::Either;
 use super::simd::{self, Vectors};
@@ -17,8 +16,8 @@ use super::tuple::Tuple;
 use crate::filter::Filter;
 use crate::generation::Generation;
 
-/// Packets that go through the steps together.
-const WIDTH: usize = 32;
+/// Most packets that go through the steps together.
+pub(crate) const WIDTH: usize = 32;
 
 /// Candidates of which it does not pay to rule out some more.
 const ENOUGH: u32 = 4;
@@ -51,23 +50,21 @@ struct State<'a> {
 }
 
 impl Many {
-    /// The first filter for each of the packets, into `found`, which is as long.
+    /// The first filter for each of up to [`WIDTH`] packets, into `found`, which is as long.
     pub(super) fn search<'a>(&'a self, queries: &[Query<'_>], found: &mut [Option<&'a Filter>], era: &'a Era) {
         struct Whole<'s, 'a, 'q>(&'a Many, &'s [Query<'q>], &'s mut [Option<&'a Filter>], &'a Era);
         impl simd::Search for Whole<'_, '_, '_> {
             #[inline(always)]
             fn run(self, vectors: impl Vectors) {
                 let Whole(many, queries, found, era) = self;
-                for (queries, found) in queries.chunks(WIDTH).zip(found.chunks_mut(WIDTH)) {
-                    many.search_together(vectors, queries, found, era);
-                }
+                many.search_with(vectors, queries, found, era);
             }
         }
-        simd::with(self.level(), Whole(self, queries, found, era));
+        self.level().run(Whole(self, queries, found, era));
     }
 
     #[inline(always)]
-    fn search_together<'a>(
+    fn search_with<'a>(
         &'a self,
         vectors: impl Vectors,
         queries: &[Query<'_>],
@@ -163,7 +160,7 @@ impl<'a> State<'a> {
         let first = self.cell.and_then(|cell| bunch::first(cell, tuple, query));
         let hit = first.or_else(|| many.buckets().find(self.hash, era, |cell| bunch::first(cell, tuple, query)));
         if let Some(filter) = hit
-            && self.best.is_none_or(|best| Place::position(filter) < Place::position(best))
+            && self.best.is_none_or(|best| filter.place().position() < best.place().position())
         {
             self.best = Some(filter);
         }

@@ -29,7 +29,6 @@ const LEAVES: usize = if cfg!(feature = "shuttle") { 1 } else { 3 };
 #[derive(Debug, Default)]
 pub(super) struct Trie {
     root: Shared<Node>,
-    sets: TryLock<Sets>,
 }
 
 /// What a search has before it.
@@ -78,9 +77,9 @@ struct Own {
     byte: u8,
 }
 
-/// Each set that some way has, once.
+/// Each set that some way of some trie has, once.
 #[derive(Debug, Default)]
-struct Sets(HashMap<Bits, Weak<Set>, RandomState>);
+pub(super) struct Sets(HashMap<Bits, Weak<Set>, RandomState>);
 
 /// A prefix of a dimension, and a bit that stands for a tuple.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -109,15 +108,13 @@ impl Trie {
     }
 
     /// One filter more has `pair`.
-    pub(super) fn add(&self, pair: Pair, era: &Era, cuts: &mut Vec<Cut>) {
-        let Some(mut sets) = self.sets.try_lock() else { unreachable!("two writers at one trie") };
-        Update { sets: &mut sets, era, cuts }.add(&self.root, 0, pair, 1);
+    pub(super) fn add(&self, pair: Pair, update: &mut Update<'_>) {
+        update.add(&self.root, 0, pair, 1);
     }
 
     /// One filter less has `pair`.
-    pub(super) fn remove(&self, pair: Pair, era: &Era, cuts: &mut Vec<Cut>) {
-        let Some(mut sets) = self.sets.try_lock() else { unreachable!("two writers at one trie") };
-        Update { sets: &mut sets, era, cuts }.remove(&self.root, pair);
+    pub(super) fn remove(&self, pair: Pair, update: &mut Update<'_>) {
+        update.remove(&self.root, pair);
     }
 }
 
@@ -201,14 +198,22 @@ impl Leaf {
     }
 }
 
-/// A change of a trie.
-struct Update<'a> {
-    sets: &'a mut Sets,
-    era: &'a Era,
-    cuts: &'a mut Vec<Cut>,
+/// A change of tries and sets, by the one writer.
+pub(super) struct Update<'a> {
+    pub(super) sets: &'a mut Sets,
+    pub(super) era: &'a Era,
+    /// What it takes out.
+    pub(super) cuts: Vec<Cut>,
 }
 
 impl Update<'_> {
+    /// Changes the set that `set` leads to.
+    pub(super) fn change_set(&mut self, set: &Shared<Set>, change: impl FnOnce(&mut Bits)) {
+        let mut bits = set.get(self.era).map_or([0; bits::LANES], |Set(bits)| *bits);
+        change(&mut bits);
+        self.cuts.extend(set.set(self.sets.get(&bits)).map(Cut::Set));
+    }
+
     /// `filters` more have `pair`, which lies behind `slot`, at bit `depth`.
     fn add(&mut self, slot: &Shared<Node>, depth: u8, pair: Pair, filters: u32) {
         if let Some(Node::Fan(fan)) = slot.get(self.era) {
@@ -405,7 +410,8 @@ mod tests {
         ) {
             let eras = Eras::new();
             let era = eras.enter();
-            let (trie, mut model, mut cuts) = (Trie::default(), BTreeMap::<Pair, u32>::new(), Vec::new());
+            let (trie, mut model, mut sets) = (Trie::default(), BTreeMap::<Pair, u32>::new(), Sets::default());
+            let mut update = Update { sets: &mut sets, era: &era, cuts: Vec::new() };
             let check = |trie: &Trie, model: &BTreeMap<Pair, u32>| {
                 for key in pairs.iter().flat_map(|pair| [pair.key, pair.key | 1, pair.key ^ 0x10, !pair.key]) {
                     let mut wanted = Bits::default();
@@ -417,21 +423,22 @@ mod tests {
             for (add, at) in order {
                 let pair = *at.get(&pairs);
                 if add {
-                    trie.add(pair, &era, &mut cuts);
+                    trie.add(pair, &mut update);
                     *model.entry(pair).or_default() += 1;
                 } else if let Some(count) = model.get_mut(&pair) {
                     *count -= 1;
                     if *count == 0 {
                         model.remove(&pair);
                     }
-                    trie.remove(pair, &era, &mut cuts);
+                    trie.remove(pair, &mut update);
                 }
             }
             check(&trie, &model);
             for (pair, count) in std::mem::take(&mut model) {
-                (0..count).for_each(|_| trie.remove(pair, &era, &mut cuts));
+                (0..count).for_each(|_| trie.remove(pair, &mut update));
             }
             check(&trie, &model);
+            let cuts = update.cuts;
             drop(era);
             let mut past = eras.end();
             let over = past.over().unwrap();

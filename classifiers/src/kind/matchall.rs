@@ -8,7 +8,6 @@ use super::{Change, Matches};
 use crate::error::RequestError;
 use crate::filter::Filter;
 use crate::handle::Handles;
-use crate::index::ChainIndex;
 use crate::reap::Garbage;
 use crate::request::KindName;
 
@@ -22,7 +21,6 @@ impl Index for Matchall {
     const NAME: KindName = KindName::Matchall;
     const UNLOCKED: bool = true;
     const SINGLE: bool = true;
-    const INDEXED: bool = true;
     const TAKEN: RequestError = RequestError::Exists("the one filter a matchall priority can have");
 
     /// The one filter cannot be replaced [FO-7].
@@ -50,11 +48,7 @@ impl Index for Matchall {
         false
     }
 
-    fn attach(&mut self, index: &Arc<ChainIndex>, place: u64) {
-        self.seat.attach(index, place);
-    }
-
-    fn leave(&self) {
-        self.seat.leave();
+    fn seat(&mut self) -> Option<&mut Seat> {
+        Some(&mut self.seat)
     }
 }

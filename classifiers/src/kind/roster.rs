@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use smallvec::SmallVec;
 
+use super::seat::Seat;
 use super::{Change, Changed, Deleted, Flip, Kind, Matches, Staged, View};
 use crate::error::{Refusal, RequestError, Why};
 use crate::filter::Filter;
@@ -30,8 +31,6 @@ pub(crate) trait Index: Send + Sync + Debug + 'static {
     const UNLOCKED: bool;
     /// Whether a proto has one filter at most.
     const SINGLE: bool = false;
-    /// Whether the chain's index holds the filters.
-    const INDEXED: bool = false;
     /// What a filter is told that packets could not tell from another one.
     const TAKEN: RequestError;
 
@@ -58,11 +57,10 @@ pub(crate) trait Index: Send + Sync + Debug + 'static {
         View::Nothing
     }
 
-    /// As [`Kind::attach`].
-    fn attach(&mut self, _index: &Arc<ChainIndex>, _place: u64) {}
-
-    /// As [`Kind::leave`].
-    fn leave(&self) {}
+    /// Where in the chain's index the filters are; nothing if it does not hold them.
+    fn seat(&mut self) -> Option<&mut Seat> {
+        None
+    }
 }
 
 pub(crate) type Rivals = SmallVec<[Arc<Filter>; 2]>;
@@ -355,15 +353,19 @@ impl<I: Index> Kind for Roster<I> {
     }
 
     fn is_indexed(&self) -> bool {
-        I::INDEXED
+        self.lock().index.seat().is_some()
     }
 
     fn attach(&self, index: &Arc<ChainIndex>, place: u64) {
-        self.lock().index.attach(index, place);
+        if let Some(seat) = self.lock().index.seat() {
+            seat.attach(index, place);
+        }
     }
 
     fn leave(&self) {
-        self.lock().index.leave();
+        if let Some(seat) = self.lock().index.seat() {
+            seat.leave();
+        }
     }
 
     fn staged(&self) -> Option<&dyn Staged> {
@@ -539,7 +541,7 @@ impl<I: Index> Kind for Roster<I> {
         let mut state = self.lock();
         let (filters, claims) = (std::mem::take(&mut state.filters), std::mem::take(&mut state.claims));
         let filters: Vec<_> = filters.into_values().chain(claims.into_values().filter_map(|claim| claim.new)).collect();
-        if I::INDEXED {
+        if state.index.seat().is_some() {
             for filter in &filters {
                 state.index.remove(filter, &mut garbage);
             }

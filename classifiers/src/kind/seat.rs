@@ -7,7 +7,7 @@ use crate::sync::Arc;
 
 /// The index that a proto's filters are found in, and where in it they are.
 #[derive(Debug, Default)]
-pub(super) struct Seat {
+pub(crate) struct Seat {
     /// From when the proto is listed on.
     index: Option<Arc<ChainIndex>>,
     place: u64,

@@ -17,6 +17,7 @@ use tidegate_classifiers::request::{
 use tidegate_classifiers::verdict::Control;
 
 use crate::error::{Problems, Wrong};
+use crate::hex;
 use crate::names::{Names, Scope};
 use crate::table::{Node, Table, Value};
 use crate::words::{choice, instead, quote};
@@ -115,11 +116,7 @@ pub(crate) fn show(action: &ActionUse, ports: &Names) -> Map<String, Json> {
 
 /// `"c0ffee"`: up to 16 bytes in hexadecimal digits.
 fn cookie(text: &str) -> Result<Cookie, Wrong> {
-    let digits = text.as_bytes().chunks(2).map(|pair| {
-        let pair = str::from_utf8(pair).ok().filter(|pair| pair.len() == 2 && !pair.starts_with('+'))?;
-        u8::from_str_radix(pair, 16).ok()
-    });
-    digits.collect::<Option<Vec<u8>>>().and_then(|bytes| Cookie::new(&bytes)).ok_or_else(|| {
+    hex::parse(text).and_then(|bytes| Cookie::new(&bytes)).ok_or_else(|| {
         Wrong::new(format!("{} is not a cookie", quote(text)))
             .hint("write 1 to 16 bytes, each as two hexadecimal digits")
     })
@@ -127,7 +124,7 @@ fn cookie(text: &str) -> Result<Cookie, Wrong> {
 
 /// The inverse of [`cookie`].
 pub(crate) fn show_cookie(cookie: &Cookie) -> String {
-    cookie.as_bytes().iter().map(|byte| format!("{byte:02x}")).collect()
+    hex::show(cookie.as_bytes())
 }
 
 /// One action in words.

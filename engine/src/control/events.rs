@@ -1,13 +1,12 @@
 //! What happened, in the words of the file.
 
-use std::fmt::Write;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde_json::Value;
 use tidegate_classifiers::event::{self, BlockId, Event};
 use tidegate_classifiers::request::{self, ActionInfo};
 use tidegate_client::wire::{Mode, Notice};
-use tidegate_config::{Names, show};
+use tidegate_config::{Names, hex, show};
 
 use super::Service;
 use crate::samples::Heard;
@@ -52,14 +51,8 @@ pub(super) fn heard(heard: &Heard, service: &Service) -> Notice {
         rate: sample.rate,
         time_us: u64::try_from(at.as_micros()).unwrap_or(u64::MAX),
         length: sample.length,
-        bytes: hex(&sample.bytes),
+        bytes: hex::show(&sample.bytes),
     }
-}
-
-fn hex(bytes: &[u8]) -> String {
-    let mut digits = String::with_capacity(2 * bytes.len());
-    bytes.iter().for_each(|byte| _ = write!(digits, "{byte:02x}"));
-    digits
 }
 
 fn block(event: &Event) -> Option<BlockId> {

@@ -15,7 +15,8 @@ use super::{LINGER, QueueOptions, XskError, ZeroCopy};
 const ATTEMPTS: u32 = 100;
 
 /// The same where it may be a socket that was just closed here: it is not another gateway's then. Usually the kernel has released
-/// the queue by now; on a machine with six times the work that it can do, it took up to six seconds.
+/// the queue by now; on a machine with six times the work that it can do, it took up to six seconds, and in two of five full test
+/// runs more than thirty, which is not understood.
 const ATTEMPTS_AFTER_CLOSE: u32 = 6000;
 
 /// How long a close counts as just now.

@@ -163,7 +163,7 @@ fn a_port_comes_and_goes_and_the_others_lose_no_packet() {
         0,
         beside_traffic(&site, 2, || {
             let (mut c, mut d) = (site.station("c"), site.station("d"));
-            for round in 0..rounds(16, 2000) {
+            for round in 0..rounds(52, 2000) {
                 reload(&site, &gateway, &with(""), round % 2 == 0);
                 serves(&gateway, "c", &mut c, &mut d);
                 assert!(site.link("c").contains("prog/xdp"));

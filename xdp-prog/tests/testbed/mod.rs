@@ -2,7 +2,9 @@
 #![allow(unsafe_code, reason = "xsk-rs asks its callers to keep frames and rings apart")]
 #![allow(dead_code, unreachable_pub, reason = "each test binary uses its part")]
 
+use std::error::Error;
 use std::fs::File;
+use std::io;
 use std::net::UdpSocket;
 use std::os::fd::{AsRawFd as _, BorrowedFd};
 use std::panic::resume_unwind;
@@ -130,6 +132,12 @@ pub fn tap(name: &str) -> SyncDevice {
     tap
 }
 
+/// Whether a socket was refused because its queue has one.
+fn is_busy(error: &dyn Error) -> bool {
+    let source = error.source().and_then(|source| source.downcast_ref::<io::Error>());
+    source.is_some_and(|source| source.kind() == io::ErrorKind::ResourceBusy)
+}
+
 /// An AF_XDP socket that receives on one queue, in copy mode.
 pub struct Receiver {
     rx: RxQueue,
@@ -150,7 +158,7 @@ impl Receiver {
         let (tx, rx, rings) = loop {
             // SAFETY: the UMEM has no other socket.
             match unsafe { Socket::new(config, &umem, &interface.parse().unwrap(), queue) } {
-                Err(_) if Instant::now() < patience => thread::sleep(Duration::from_millis(10)),
+                Err(e) if is_busy(&e) && Instant::now() < patience => thread::sleep(Duration::from_millis(10)),
                 socket => break socket.unwrap(),
             }
         };

@@ -11,7 +11,6 @@ use crate::error::RequestError;
 use crate::filter::Filter;
 use crate::flow_key::{self as fields, Field};
 use crate::handle::Handles;
-use crate::index::ChainIndex;
 use crate::index::rule::{Mask, Rule};
 use crate::live::{Class, Live, Token};
 use crate::plane::Plane;
@@ -64,7 +63,6 @@ impl Flower {
 impl Index for Flower {
     const NAME: KindName = KindName::Flower;
     const UNLOCKED: bool = true;
-    const INDEXED: bool = true;
     const TAKEN: RequestError = RequestError::Exists("a filter with this key"); // [ER-3], [FL-4]
 
     fn parse(change: &Change<'_>, old: Option<&Filter>) -> Result<Matches, RequestError> {
@@ -142,12 +140,8 @@ impl Index for Flower {
         false
     }
 
-    fn attach(&mut self, index: &Arc<ChainIndex>, place: u64) {
-        self.seat.attach(index, place);
-    }
-
-    fn leave(&self) {
-        self.seat.leave();
+    fn seat(&mut self) -> Option<&mut Seat> {
+        Some(&mut self.seat)
     }
 }
 
