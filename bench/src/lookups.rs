@@ -196,7 +196,7 @@ pub(crate) fn classify(
     let (generation, head) = (block.plane().generation(), block.head());
     let mut cx = Context { worker: WorkerId(0), generation, now_ns, rng, egress: &mut Nowhere };
     let mut found = [Found::default(); BURST];
-    head.find(&*packets, generation, &mut found);
+    head.find(&*packets, cx.worker, generation, &mut found);
     let each = packets.iter_mut().zip(found);
     verdicts.clear();
     verdicts.extend(each.map(|(packet, found)| block.classify_found(&head, found, packet, &mut cx)));

@@ -48,11 +48,12 @@ pub(crate) struct Walk<'a, 'c, E: Egress> {
 pub struct Found<'h>(Option<Option<&'h Filter>>);
 
 impl Head {
-    /// Looks for the first filters of `packets`, for [`Block::classify_found`]: their cache misses overlap. As many as `found`
-    /// has room for.
+    /// Looks for the first filters of `packets`, for [`Block::classify_found`] on `worker`: their cache misses overlap. As many as
+    /// `found` has room for.
     pub fn find<'h, 'p>(
         &'h self,
         packets: impl IntoIterator<Item = &'p Packet>,
+        worker: WorkerId,
         generation: Generation,
         found: &mut [Found<'h>],
     ) {
@@ -62,7 +63,7 @@ impl Head {
             let next = packets.by_ref().take(found.len());
             let queries: SmallVec<[Query<'_>; WIDTH]> = next.map(|packet| query(packet, 0, generation)).collect();
             let mut filters = [None; WIDTH];
-            index.first_of_each(&queries, &mut filters[..queries.len()], &self.era);
+            index.first_of_each(&queries, &mut filters[..queries.len()], worker, &self.era);
             found.iter_mut().zip(filters).take(queries.len()).for_each(|(found, filter)| *found = Found(Some(filter)));
         }
     }

@@ -9,6 +9,7 @@ use std::sync::{Arc, Weak};
 use crossbeam_utils::CachePadded;
 
 use crate::port::WorkerId;
+use crate::prefetch;
 use crate::sync::{Lock, class};
 
 /// Counters in one bank: as many as a word has bits.
@@ -142,6 +143,12 @@ fn rows<T: Default>(workers: usize) -> Rows<T> {
 }
 
 impl Counters {
+    /// Has fetched what [`Counters::hit`] writes.
+    #[inline]
+    pub(crate) fn prefetch(&self, worker: WorkerId) {
+        prefetch::value(&self.bank.rows[usize::from(worker.0)][usize::from(self.place) % BANK]);
+    }
+
     /// Counts a packet of `bytes` bytes, at `now_ns`.
     #[inline]
     pub fn hit(&self, worker: WorkerId, bytes: u32, now_ns: u64) {

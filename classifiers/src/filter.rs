@@ -11,7 +11,7 @@ use crate::index::rule::Rule;
 use crate::kind::Matches;
 use crate::live::Token;
 use crate::packet::Packet;
-use crate::port::Egress;
+use crate::port::{Egress, WorkerId};
 use crate::request::{FilterOptions, Owner};
 
 /// One rule of a proto: what it matches, and what happens to those packets. Never changes; a replacement is another
@@ -138,6 +138,13 @@ impl Filter {
     /// Only under the proto's lock.
     pub(crate) fn mark_deleted(&self) {
         self.deleted.store(true, Ordering::Relaxed);
+    }
+
+    /// Has fetched what [`Filter::apply`] begins with on `worker`.
+    #[inline]
+    pub(crate) fn prefetch(&self, worker: WorkerId) {
+        self.hits.prefetch(worker);
+        self.actions.prefetch();
     }
 
     /// Counts `packet`, which matched, and runs the actions.

@@ -58,6 +58,7 @@ pub mod packet; // Packet: what one parse of a frame found
 pub(crate) mod pages; // Pages: values by number, packed
 pub mod plane; // Plane: what the blocks of one engine share; bindings
 pub mod port; // PortId, WorkerId, and Egress: what actions may do to the world
+pub(crate) mod prefetch; // memory that will be read soon
 pub(crate) mod proto; // Proto: priority, protocol, kind
 pub mod reap; // the queue of deferred destruction
 pub mod request; // new, delete, get, flush, dump: what the control plane may ask

@@ -96,6 +96,10 @@ pub(crate) struct TryLock<T>(Mutex<T>);
 pub(crate) type TryLocked<'a, T> = MutexGuard<'a, T>;
 
 impl<T> TryLock<T> {
+    pub(crate) fn new(value: T) -> TryLock<T> {
+        TryLock(Mutex::new(value))
+    }
+
     /// Nothing if another thread has it.
     pub(crate) fn try_lock(&self) -> Option<TryLocked<'_, T>> {
         match self.0.try_lock() {

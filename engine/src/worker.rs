@@ -195,7 +195,7 @@ impl<R: Rings> Worker<R> {
             let filters = block.as_ref().map(|block| (block, block.head()));
             let mut found: SmallVec<[Found<'_>; BURST_MAX]> = smallvec![Found::default(); self.parsed.len()];
             if let Some((_, head)) = &filters {
-                head.find(self.parsed.iter().map(|(_, packet)| packet), generation, &mut found);
+                head.find(self.parsed.iter().map(|(_, packet)| packet), self.id, generation, &mut found);
             }
             for ((frame, mut packet), found) in self.parsed.drain(..).zip(found) {
                 let (rings, tally, again) = (&mut self.rings, &mut self.tally, &mut self.again);

@@ -31,7 +31,8 @@ use crate::error::RequestError;
 use crate::live::{Class, Token};
 use crate::packet::Packet;
 use crate::plane::Plane;
-use crate::port::Egress;
+use crate::port::{Egress, WorkerId};
+use crate::prefetch;
 use crate::request::{ACTIONS_MAX, ActionFlags, ActionInfo, ActionKind, ActionSpec, ActionUse, CHAIN_MAX, Cookie};
 use crate::sync::{Lock, PublishedOption, class};
 use crate::verdict::{Control, DropReason, Verdict};
@@ -114,6 +115,18 @@ impl Actions {
     /// The actions, in order.
     pub(crate) fn iter(&self) -> impl Iterator<Item = &Action> {
         self.list.iter().map(|action| &**action)
+    }
+
+    /// Has the first one fetched.
+    #[inline]
+    pub(crate) fn prefetch(&self) {
+        self.list.iter().take(1).for_each(|action| prefetch::value(&**action));
+    }
+
+    /// Has fetched what the first one counts on `worker`.
+    #[inline]
+    pub(crate) fn prefetch_counters(&self, worker: WorkerId) {
+        self.list.iter().take(1).for_each(|action| action.stats.prefetch(worker));
     }
 
     /// Runs the list for `packet`. `pipe`, `jump` and `repeat` steer it, everything else ends it; at its end the

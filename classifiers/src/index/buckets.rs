@@ -70,7 +70,7 @@ impl<A: Target, B: Target> Buckets<A, B> {
     }
 
     /// The bucket of `hash`, of `len`.
-    #[inline]
+    #[inline(always)]
     pub(super) fn bucket<'a>(&'a self, hash: u32, len: usize, era: &'a Era) -> &'a Bucket<A, B> {
         self.at(place(hash, len), era)
     }
@@ -147,7 +147,7 @@ impl<A: Target, B: Target> Buckets<A, B> {
         old.tidy(era, gone);
     }
 
-    #[inline]
+    #[inline(always)]
     fn at<'a>(&'a self, place: usize, era: &'a Era) -> &'a Bucket<A, B> {
         let (segment, within) = segment(place);
         let Some(segment) = self.segments[segment].get(era) else { unreachable!("a bucket beyond the last one") };
@@ -177,7 +177,7 @@ impl<A: Target, B: Target> Segment<A, B> {
 
 impl<A: Target, B: Target> Bucket<A, B> {
     /// The first entry with `hash`, here or further on, that `f` makes something of.
-    #[inline]
+    #[inline(always)]
     pub(super) fn find<'a, R>(
         &'a self,
         hash: u32,
@@ -186,8 +186,8 @@ impl<A: Target, B: Target> Bucket<A, B> {
     ) -> Option<R> {
         let mut bucket = self;
         loop {
-            let same = bucket.hashes.iter().map(|other| u32::from(other.load(Ordering::Acquire) == hash));
-            let mut same = same.enumerate().fold(0, |same, (i, it)| same | it << i);
+            let has = |i: usize| u32::from(bucket.hashes[i].load(Ordering::Acquire) == hash) << i;
+            let mut same = (0..SLOTS).fold(0, |same, i| same | has(i));
             while same != 0 {
                 if let Some(entry) = bucket.slots[same.trailing_zeros() as usize % SLOTS].get(era)
                     && let Some(found) = f(entry)
@@ -246,15 +246,17 @@ impl<A: Target, B: Target> Bucket<A, B> {
 }
 
 /// Where `hash` is, of `len` buckets.
-#[inline]
+#[inline(always)]
 fn place(hash: u32, len: usize) -> usize {
     let hash = hash as usize;
     let all = len.next_power_of_two() - 1;
-    if hash & all < len { hash & all } else { hash & (all >> 1) }
+    let at = hash & all;
+    // Without a branch: which it is nobody can foretell.
+    std::hint::select_unpredictable(at < len, at, hash & (all >> 1))
 }
 
 /// The segment of a bucket, and where it is in there.
-#[inline]
+#[inline(always)]
 fn segment(place: usize) -> (usize, usize) {
     match (place / FIRST).checked_ilog2() {
         None => (0, place),

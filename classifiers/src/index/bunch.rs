@@ -91,6 +91,7 @@ impl Keyed for Rank {
 }
 
 /// One of the filters.
+#[inline(always)]
 pub(super) fn any<'a>(cell: &Cell<'a>) -> Option<&'a Filter> {
     match cell {
         Either::One(filter) => Some(filter),
@@ -99,7 +100,7 @@ pub(super) fn any<'a>(cell: &Cell<'a>) -> Option<&'a Filter> {
 }
 
 /// The first of the filters for the packet, if they are of `tuple`.
-#[inline]
+#[inline(always)]
 pub(super) fn first<'a>(cell: Cell<'a>, tuple: &Tuple, query: &Query<'_>) -> Option<&'a Filter> {
     let like = any(&cell)?;
     let (place, rule) = (like.place(), like.rule());

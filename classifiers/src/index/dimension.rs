@@ -1,11 +1,14 @@
 //! Dimension: a field of the key by which a search rules tuples out, before it probes any.
 
-use super::bits::{self, Bits, LANES, Set};
+use super::bits;
 use super::era::Era;
+use super::node::BYTE;
 use super::rule::{Key, Rule};
-use super::shared::Shared;
+use super::search::STEPPED;
+use super::sets::Slot;
 use super::simd::Vectors;
-use super::trie::{Node, Pair, Trie, Update};
+use super::span::Span;
+use super::trie::{Trie, Update};
 use crate::flow_key::{self as fields, FlowKey};
 use crate::wire::ethertype::{IPV4, IPV6};
 
@@ -23,7 +26,7 @@ pub(super) struct Slice {
 pub(super) struct Dimension {
     trie: Trie,
     /// Tuples with filters that do not look at the bits.
-    any: Shared<Set>,
+    any: Slot,
 }
 
 /// Filters that do not look at the bits, by the bit of their tuple.
@@ -51,13 +54,13 @@ impl Family {
         }
     }
 
-    /// The dimensions that tell its packets apart: addresses, and what tells less.
+    /// The dimensions that tell its packets apart.
     #[inline]
-    pub(super) fn dimensions(self) -> (&'static [usize], &'static [usize]) {
+    pub(super) fn dimensions(self) -> &'static [usize] {
         match self {
-            Family::V4 => (&[0, 1], &[6, 7, 8, 9]),
-            Family::V6 => (&[2, 3, 4, 5], &[6, 7, 8, 9]),
-            Family::Other => (&[], &[9]),
+            Family::V4 => &[0, 1, 6, 7, 8, 9],
+            Family::V6 => &[2, 3, 4, 5, 6, 7, 8, 9],
+            Family::Other => &[9],
         }
     }
 }
@@ -66,6 +69,8 @@ impl Family {
 pub(super) struct Facts {
     value: FlowKey,
     mask: FlowKey,
+    /// Ranges of source and destination ports.
+    ranges: [Option<(u16, u16)>; 2],
     /// Nothing if packets of every family may be for it.
     family: Option<Family>,
     bit: u16,
@@ -75,8 +80,9 @@ impl Facts {
     /// Of `rule`, whose tuple has `bit`.
     pub(super) fn of(rule: Option<&Rule>, bit: u16) -> Facts {
         let (value, mask) = rule.map_or_else(Default::default, |rule| (rule.value(), *rule.mask().key()));
+        let ranges = rule.map(Rule::ranges).unwrap_or_default();
         let family = (mask.get(fields::ETH_TYPE) != 0).then(|| Family::of(value.words()));
-        Facts { value, mask, family, bit }
+        Facts { value, mask, ranges, family, bit }
     }
 
     pub(super) fn bit(&self) -> u16 {
@@ -89,21 +95,23 @@ impl Facts {
 
     /// The dimensions that tell these packets apart from others.
     pub(super) fn dimensions(&self) -> impl Iterator<Item = usize> {
-        let of_all = || self.family.is_none().then_some(0..SLICES.len()).into_iter().flatten();
-        let of_one = self.family.into_iter().flat_map(|family| {
-            let (addresses, others) = family.dimensions();
-            addresses.iter().chain(others).copied()
-        });
-        of_one.chain(of_all())
+        let of_all = self.family.is_none().then_some(0..SLICES.len()).into_iter().flatten();
+        self.family.map(Family::dimensions).into_iter().flatten().copied().chain(of_all)
     }
 
-    /// What the filter wants of the bits of dimension `at` first: those up to the first one that it does not look at.
+    /// What the filter wants of the bits of dimension `at`: those up to the first one that it does not look at, or a range.
     /// Nothing if that is none.
-    pub(super) fn pair(&self, at: usize) -> Option<Pair> {
-        #[expect(clippy::cast_possible_truncation, reason = "32 at most")]
-        let len = SLICES[at].of(self.mask.words()).leading_ones() as u8;
-        let key = SLICES[at].of(self.value.words());
-        (len > 0).then(|| Pair { key: key >> (32 - len) << (32 - len), len, bit: self.bit })
+    pub(super) fn span(&self, at: usize) -> Option<Span> {
+        let len = SLICES[at].of(self.mask.words()).leading_ones();
+        let range = match at {
+            SRC_PORT => self.ranges[0],
+            DST_PORT => self.ranges[1],
+            _ => None,
+        };
+        match range {
+            Some(range) => Some(Span::range(self.bit, range)),
+            None => (len > 0).then(|| Span::prefix(self.bit, SLICES[at].of(self.value.words()), len)),
+        }
     }
 }
 
@@ -121,6 +129,10 @@ pub(super) const SLICES: [Slice; 10] = [
     Slice::new(fields::VLAN_ID, 0, 12),
 ];
 
+/// Where ports are in [`SLICES`].
+const DST_PORT: usize = 6;
+const SRC_PORT: usize = 7;
+
 impl Slice {
     const fn new(field: fields::Field, shift: u32, width: u32) -> Slice {
         Slice { word: field.word, shift: field.shift + shift, width }
@@ -136,60 +148,74 @@ impl Slice {
 }
 
 impl Dimension {
-    /// Where a search in the trie begins; nothing if all tuples are in `any`.
-    #[inline]
-    pub(super) fn root<'a>(&'a self, era: &'a Era) -> Option<&'a Node> {
-        self.trie.root(era)
-    }
-
-    /// Leaves only those candidates that have a filter for the bits `key`.
+    /// Leaves to the packets `group` those of their `candidates` that have a filter for their bits, `keys`.
     #[inline(always)]
-    pub(super) fn rule_out(&self, vectors: impl Vectors, key: u32, candidates: &mut Bits, era: &Era) {
-        let Some(root) = self.trie.root(era) else { return }; // all are in `any`
-        let mut found = self.any.get(era).map_or([0; LANES], |Set(any)| *any);
-        let mut next = Some(root);
-        while let Some(node) = next {
-            next = node.step(vectors, key, &mut found, era);
+    pub(super) fn rule_out<const N: usize, const W: usize>(
+        &self,
+        vectors: impl Vectors,
+        keys: &[u32],
+        group: &[usize],
+        candidates: &mut [[u64; W]; N],
+        era: &Era,
+    ) {
+        let root = self.trie.root(era);
+        if root.is_end() {
+            return; // all are in `any`
         }
-        (0..LANES).for_each(|lane| candidates[lane] &= found[lane]);
+        let len = keys.len().min(STEPPED);
+        let (any, mut found, mut cursors) = (&self.any.get(era).0, [[0; W]; STEPPED], [root; STEPPED]);
+        found[..len].iter_mut().for_each(|found| vectors.unite(found, any));
+        let (mut depth, mut more) = (0, true);
+        while more {
+            more = false;
+            for ((cursor, found), key) in cursors[..len].iter_mut().zip(&mut found).zip(keys) {
+                *cursor = cursor.step(vectors, *key, depth, found, era);
+                more |= !cursor.is_end();
+                cursor.prefetch(*key, depth + BYTE);
+            }
+            depth += BYTE;
+        }
+        for (i, found) in group.iter().zip(&found) {
+            vectors.intersect(&mut candidates[*i], found);
+        }
     }
 
-    /// A filter more, with `pair`, or without one.
-    pub(super) fn add(&self, pair: Option<Pair>, bit: u16, free: &mut Counts, update: &mut Update<'_>) {
-        match pair {
-            Some(pair) => self.trie.add(pair, update),
+    /// A filter more, with `span`, or without one.
+    pub(super) fn add(&self, span: Option<Span>, bit: u16, free: &mut Counts, update: &mut Update<'_>) {
+        match span {
+            Some(span) => self.trie.add(span, update),
             None => free.add(&self.any, bit, update),
         }
     }
 
     /// A filter less.
-    pub(super) fn remove(&self, pair: Option<Pair>, bit: u16, free: &mut Counts, update: &mut Update<'_>) {
-        match pair {
-            Some(pair) => self.trie.remove(pair, update),
+    pub(super) fn remove(&self, span: Option<Span>, bit: u16, free: &mut Counts, update: &mut Update<'_>) {
+        match span {
+            Some(span) => self.trie.remove(span, update),
             None => free.remove(&self.any, bit, update),
         }
     }
 }
 
 impl Counts {
-    /// A filter more; `set` follows.
-    pub(super) fn add(&mut self, set: &Shared<Set>, bit: u16, update: &mut Update<'_>) {
+    /// A filter more; the set in `slot` follows.
+    pub(super) fn add(&mut self, slot: &Slot, bit: u16, update: &mut Update<'_>) {
         let at = usize::from(bit);
         if self.0.len() <= at {
             self.0.resize(at + 1, 0);
         }
         self.0[at] += 1;
         if self.0[at] == 1 {
-            update.change_set(set, |bits| bits::put(bits, bit));
+            update.change_set(slot, |bits| bits::put(bits, bit));
         }
     }
 
     /// A filter less.
-    pub(super) fn remove(&mut self, set: &Shared<Set>, bit: u16, update: &mut Update<'_>) {
+    pub(super) fn remove(&mut self, slot: &Slot, bit: u16, update: &mut Update<'_>) {
         let count = &mut self.0[usize::from(bit)];
         *count -= 1;
         if *count == 0 {
-            update.change_set(set, |bits| bits::take(bits, bit));
+            update.change_set(slot, |bits| bits::take(bits, bit));
         }
     }
 }

@@ -3,26 +3,29 @@
 use std::ops::ControlFlow;
 
 use super::Waste;
-use super::bits::Set;
+use super::bits::NARROW;
 use super::buckets::{Buckets, Gone};
 use super::bunch::{self, Bunch};
 use super::dimension::{Counts, Dimension, Facts, Family, SLICES};
 use super::era::Era;
 use super::rule::{Key, Mask, Rule};
-use super::shared::{Either, Fork, Shared};
+use super::sets::{Sets, Slot};
+use super::shared::{Either, Fork};
 use super::simd::Level;
-use super::trie::{Sets, Update};
+use super::trie::Update;
 use super::tuple::{Registry, Tuple, Tuples};
 use crate::filter::Filter;
 use crate::flow_key::{FlowKey, WORDS};
-use crate::sync::Arc;
+use crate::sync::{Arc, AtomicBool, Ordering};
 
 /// Filters by tuple and masked key, and what tells which tuples to ask.
 #[derive(Debug)]
 pub(crate) struct Many {
     dimensions: [Dimension; SLICES.len()],
-    families: [Shared<Set>; Family::ALL.len()],
+    families: [Slot; Family::ALL.len()],
     tuples: Tuples,
+    /// There is, or was, a tuple with a bit beyond the narrow ones. It is known before any such is.
+    wide: AtomicBool,
     buckets: Buckets<Filter, Bunch>,
     level: Level,
     /// Keys of the hash: two halves for each word, and for the protocol.
@@ -64,6 +67,7 @@ impl Many {
             dimensions: Default::default(),
             families: Default::default(),
             tuples: Tuples::new(),
+            wide: AtomicBool::new(false),
             buckets: Buckets::new(),
             level: Level::of_this_processor(),
             secrets: std::array::from_fn(|_| books.rng.u64(..)),
@@ -76,13 +80,19 @@ impl Many {
     }
 
     #[inline]
-    pub(super) fn family(&self, family: Family) -> &Shared<Set> {
+    pub(super) fn family(&self, family: Family) -> &Slot {
         &self.families[family as usize]
     }
 
     #[inline]
     pub(super) fn tuples(&self) -> &Tuples {
         &self.tuples
+    }
+
+    /// Whether all words of sets count, or the narrow ones only.
+    #[inline]
+    pub(super) fn is_wide(&self) -> bool {
+        self.wide.load(Ordering::Acquire)
     }
 
     #[inline]
@@ -156,7 +166,7 @@ impl Many {
             books.families[family as usize].remove(self.family(family), facts.bit(), &mut update);
         }
         for at in facts.dimensions() {
-            self.dimensions[at].remove(facts.pair(at), facts.bit(), &mut books.free[at], &mut update);
+            self.dimensions[at].remove(facts.span(at), facts.bit(), &mut books.free[at], &mut update);
         }
         waste.extend(update.cuts.into_iter().map(Waste::Cut));
         waste.extend(books.registry.leave(&self.tuples, &tuple, era).map(Waste::Tuple));
@@ -169,10 +179,13 @@ impl Many {
         let kind = (rule.map_or(&books.no_mask, Rule::mask), place.is_exact());
         let (tuple, unlinked) = books.registry.join(&self.tuples, kind, place.proto(), era, &mut books.rng);
         waste.extend(unlinked.map(Waste::Tuple));
+        if usize::from(tuple.bit()) >= NARROW * 64 && !self.is_wide() {
+            self.wide.store(true, Ordering::Release);
+        }
         let facts = Facts::of(rule, tuple.bit());
         let mut update = Update { sets: &mut books.sets, era, cuts: Vec::new() };
         for at in facts.dimensions() {
-            self.dimensions[at].add(facts.pair(at), facts.bit(), &mut books.free[at], &mut update);
+            self.dimensions[at].add(facts.span(at), facts.bit(), &mut books.free[at], &mut update);
         }
         for family in facts.families() {
             books.families[family as usize].add(self.family(family), facts.bit(), &mut update);

@@ -19,18 +19,22 @@ mod dimension; // fields that rule tuples out
 pub(crate) mod era; // when what workers may hold is set free
 mod few; // filters that are asked one by one
 mod many; // filters that are found by their keys
+mod node; // what a trie is made of
 pub(crate) mod place; // where in its chain a filter is asked
 pub(crate) mod rule; // what one filter matches
 mod search; // the first filters for packets, many at a time
+mod sets; // sets of tuples, each one once
 mod shared; // pointers that requests replace while workers follow them
 mod simd; // many values at once, by what the processor has
-mod trie; // which tuples have a filter whose prefix an address begins with
+mod span; // the values that a filter asks for
+mod trie; // which tuples have a filter for a value
 mod tuple; // filters whose masks are alike
 pub(crate) mod versions; // filters of which a packet meets one at most
 
 use std::fmt;
 
 use crate::filter::Filter;
+use crate::port::WorkerId;
 use crate::sync::{Arc, AtomicBool, Lock, Ordering, class};
 use buckets::Gone;
 use bunch::Bunch;
@@ -92,19 +96,30 @@ impl ChainIndex {
             Contents::Few(few) => few.first(query),
             Contents::Many(many) => {
                 let mut found = [None];
-                many.search(std::slice::from_ref(query), &mut found, era);
+                many.search::<1>(std::slice::from_ref(query), &mut found, era);
                 found[0]
             }
         }
     }
 
-    /// The first filter for each of up to [`WIDTH`] packets, into `found`, which is as long.
-    pub(crate) fn first_of_each<'a>(&'a self, queries: &[Query<'_>], found: &mut [Option<&'a Filter>], era: &'a Era) {
+    /// The first filter for each of up to [`WIDTH`] packets of `worker`, into `found`, which is as long.
+    pub(crate) fn first_of_each<'a>(
+        &'a self,
+        queries: &[Query<'_>],
+        found: &mut [Option<&'a Filter>],
+        worker: WorkerId,
+        era: &'a Era,
+    ) {
         match self.contents.get(era) {
             Some(Contents::Few(few)) => {
                 found.iter_mut().zip(queries).for_each(|(found, query)| *found = few.first(query));
             }
-            Some(Contents::Many(many)) => many.search(queries, found, era),
+            Some(Contents::Many(many)) => {
+                many.search::<WIDTH>(queries, found, era);
+                let filters = || found.iter().flatten();
+                filters().for_each(|filter| filter.prefetch(worker));
+                filters().for_each(|filter| filter.actions().prefetch_counters(worker));
+            }
             None => {}
         }
     }

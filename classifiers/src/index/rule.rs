@@ -17,27 +17,32 @@ pub(crate) struct Rule {
     ranges: Option<Box<Ranges>>,
 }
 
+/// Words that most filters look at, at most.
+const FEW: usize = 5;
+
 /// Words of a key. Eight bytes less than a vector that may grow.
 #[derive(Debug)]
 enum Words {
     /// What most filters have, and zeros behind it.
-    Few([u64; 5]),
+    Few([u64; FEW]),
     Many(Box<[u64]>),
 }
 
 /// Ranges of the source and the destination port.
-type Ranges = [Option<(u16, u16)>; 2];
+pub(super) type Ranges = [Option<(u16, u16)>; 2];
 
 /// The bits that filters look at, and which ports they have ranges of [FL-2], [FL-6].
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Mask {
-    terms: SmallVec<[Term; 5]>,
+    terms: SmallVec<[Term; FEW]>,
+    /// The first terms, and behind them some that match everything.
+    few: [Term; FEW],
     ranged: [bool; 2],
     key: FlowKey,
 }
 
 /// A word of the key that is not masked out altogether.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Term {
     pub(super) word: usize,
     pub(super) mask: u64,
@@ -57,7 +62,7 @@ impl Rule {
 
     /// As it was asked for, with what the protocol implied.
     pub(crate) fn spec(&self) -> FlowerSpec {
-        let [src_port_range, dst_port_range] = self.ranges.as_deref().copied().unwrap_or_default();
+        let [src_port_range, dst_port_range] = self.ranges();
         FlowerSpec { value: self.value(), mask: self.mask.key, src_port_range, dst_port_range }
     }
 
@@ -72,6 +77,11 @@ impl Rule {
 
     pub(crate) fn is_ranged(&self) -> bool {
         self.ranges.is_some()
+    }
+
+    /// Of the source and the destination port.
+    pub(super) fn ranges(&self) -> Ranges {
+        self.ranges.as_deref().copied().unwrap_or_default()
     }
 
     /// What it wants of the masked bits.
@@ -90,14 +100,18 @@ impl Rule {
     }
 
     /// The same but for the ranges, where `mask` is known to be like this rule's.
-    #[inline]
+    #[inline(always)]
     pub(super) fn has_words_of(&self, mask: &Mask, key: &Key) -> bool {
-        let mut terms = mask.terms.iter().zip(self.words.iter());
-        terms.all(|(term, word)| (key[term.word] ^ word) & term.mask == 0)
+        let differ = |(term, word): (&Term, &u64)| (key[term.word] ^ word) & term.mask;
+        match &self.words {
+            // One branch for all of them.
+            Words::Few(words) => (0..FEW).fold(0, |all, i| all | differ((&mask.few[i], &words[i]))) == 0,
+            Words::Many(words) => mask.terms.iter().zip(words).all(|both| differ(both) == 0),
+        }
     }
 
     /// Whether the ports of `key` are within the ranges.
-    #[inline]
+    #[inline(always)]
     pub(super) fn has_ports_of(&self, key: &Key) -> bool {
         self.ranges.as_ref().is_none_or(|ranges| {
             let ports = key[fields::SRC_PORT.word];
@@ -130,11 +144,11 @@ impl Words {
 
 impl FromIterator<u64> for Words {
     fn from_iter<I: IntoIterator<Item = u64>>(words: I) -> Self {
-        let words: SmallVec<[u64; 5]> = words.into_iter().collect();
+        let words: SmallVec<[u64; FEW]> = words.into_iter().collect();
         if words.spilled() {
             return Words::Many(words.into_boxed_slice());
         }
-        let mut few = [0; 5];
+        let mut few = [0; FEW];
         few[..words.len()].copy_from_slice(&words);
         Words::Few(few)
     }
@@ -143,10 +157,11 @@ impl FromIterator<u64> for Words {
 impl Mask {
     fn new(mask: &FlowKey, ranged: [bool; 2]) -> Mask {
         let words = mask.words().iter().enumerate().filter(|(_, mask)| **mask != 0);
-        let mut terms: SmallVec<[Term; 5]> = words.map(|(word, &mask)| Term { word, mask }).collect();
+        let mut terms: SmallVec<[Term; FEW]> = words.map(|(word, &mask)| Term { word, mask }).collect();
         // Those with the most bits first: they are the likeliest to differ, and the first that differs ends a comparison.
         terms.sort_by_key(|term| Reverse(term.mask.count_ones()));
-        Mask { terms, ranged, key: *mask }
+        let few = std::array::from_fn(|i| terms.get(i).copied().unwrap_or_default());
+        Mask { terms, few, ranged, key: *mask }
     }
 
     /// Whether filters look at nothing.

@@ -4,7 +4,9 @@
 //! were there first. What is found ends the search in tuples whose filters all come later. The packets of a burst go
 //! through each step together, so that their cache misses overlap.
 
-use super::bits::{Bits, LANES, Set};
+use std::hint::select_unpredictable;
+
+use super::bits::{LANES, NARROW};
 use super::bunch::{self, Cell};
 use super::dimension::{Family, SLICES};
 use super::era::Era;
@@ -15,12 +17,13 @@ use super::simd::{self, Vectors};
 use super::tuple::Tuple;
 use crate::filter::Filter;
 use crate::generation::Generation;
+use crate::prefetch;
 
 /// Most packets that go through the steps together.
 pub(crate) const WIDTH: usize = 32;
 
-/// Candidates of which it does not pay to rule out some more.
-const ENOUGH: u32 = 4;
+/// Packets that take their steps through a trie together: what is carried along for them fits into the nearest cache.
+pub(super) const STEPPED: usize = 8;
 
 /// What to look for.
 #[derive(Clone, Copy, Debug)]
@@ -33,55 +36,65 @@ pub(crate) struct Query<'p> {
     pub(crate) generation: Generation,
 }
 
-/// The search for one packet.
+/// The search for one packet, of which the tuples that are left are kept apart.
 #[derive(Clone, Copy)]
 struct State<'a> {
-    /// The tuples that are left, and which words of them are not 0.
-    candidates: Bits,
-    lanes: u32,
-    /// Others of the last bit.
-    others: Option<&'a Tuple>,
-    /// The tuple that is being looked into, and the hash of the packet there.
-    tuple: Option<&'a Tuple>,
+    /// No filter of the tuples that are left has a proto before this one.
+    left: u64,
+    /// Hash of the packet in the tuple that is being looked into.
     hash: u32,
+    /// That tuple.
+    tuple: Option<&'a Tuple>,
     /// The first entry with that hash.
     cell: Option<Cell<'a>>,
     best: Option<&'a Filter>,
+    /// Other tuples of the last bit.
+    others: Option<&'a Tuple>,
 }
 
 impl Many {
-    /// The first filter for each of up to [`WIDTH`] packets, into `found`, which is as long.
-    pub(super) fn search<'a>(&'a self, queries: &[Query<'_>], found: &mut [Option<&'a Filter>], era: &'a Era) {
-        struct Whole<'s, 'a, 'q>(&'a Many, &'s [Query<'q>], &'s mut [Option<&'a Filter>], &'a Era);
-        impl simd::Search for Whole<'_, '_, '_> {
+    /// The first filter for each of up to `N` packets, into `found`, which is as long.
+    pub(super) fn search<'a, const N: usize>(
+        &'a self,
+        queries: &[Query<'_>],
+        found: &mut [Option<&'a Filter>],
+        era: &'a Era,
+    ) {
+        struct Whole<'s, 'a, 'q, const N: usize, const W: usize>(
+            &'a Many,
+            &'s [Query<'q>],
+            &'s mut [Option<&'a Filter>],
+            &'a Era,
+        );
+        impl<const N: usize, const W: usize> simd::Search for Whole<'_, '_, '_, N, W> {
             #[inline(always)]
             fn run(self, vectors: impl Vectors) {
                 let Whole(many, queries, found, era) = self;
-                many.search_with(vectors, queries, found, era);
+                many.search_with::<N, W>(vectors, queries, found, era);
             }
         }
-        self.level().run(Whole(self, queries, found, era));
+        if self.is_wide() {
+            self.level().run(Whole::<N, LANES>(self, queries, found, era));
+        } else {
+            self.level().run(Whole::<N, NARROW>(self, queries, found, era));
+        }
     }
 
     #[inline(always)]
-    fn search_with<'a>(
+    fn search_with<'a, const N: usize, const W: usize>(
         &'a self,
         vectors: impl Vectors,
         queries: &[Query<'_>],
         found: &mut [Option<&'a Filter>],
         era: &'a Era,
     ) {
-        if queries.len() > 1 {
-            queries.iter().for_each(|query| self.prefetch(query, era));
-        }
-        let buckets = self.buckets();
-        let mut states = [State::START; WIDTH];
-        let (states, len) = (&mut states[..queries.len()], buckets.len());
-        for (state, query) in states.iter_mut().zip(queries) {
-            state.candidates = self.candidates(vectors, query, era);
-            let lanes = state.candidates.iter().enumerate();
-            state.lanes = lanes.fold(0, |lanes, (lane, word)| lanes | u32::from(*word != 0) << lane);
-            self.choose(state, query, len, era);
+        let mut candidates = [[0; W]; N];
+        self.rule_out(vectors, queries, &mut candidates, era);
+        let len = self.buckets().len();
+        let mut states = [State::START; N];
+        let states = &mut states[..queries.len().min(N)];
+        for ((state, candidates), query) in states.iter_mut().zip(&mut candidates).zip(queries) {
+            self.choose(vectors, state, candidates, query, len, era);
         }
         let mut more = true;
         while more {
@@ -89,10 +102,10 @@ impl Many {
             for state in &mut *states {
                 state.look(self, len, era);
             }
-            for (state, query) in states.iter_mut().zip(queries) {
+            for ((state, candidates), query) in states.iter_mut().zip(&mut candidates).zip(queries) {
                 if let Some(tuple) = state.tuple {
                     state.compare(self, tuple, query, era);
-                    self.choose(state, query, len, era);
+                    self.choose(vectors, state, candidates, query, len, era);
                     more |= state.tuple.is_some();
                 }
             }
@@ -100,56 +113,67 @@ impl Many {
         found.iter_mut().zip(states).for_each(|(found, state)| *found = state.best);
     }
 
-    /// Has what a search for the packet's addresses begins with fetched.
+    /// Puts into `candidates` the tuples that have a filter for each packet, as far as its dimensions can tell.
     #[inline(always)]
-    fn prefetch(&self, query: &Query<'_>, era: &Era) {
-        for &at in Family::of(query.key).dimensions().0 {
-            if let Some(next) = self.dimension(at).root(era).and_then(|root| root.behind(SLICES[at].of(query.key), era))
-            {
-                simd::prefetch(next);
+    fn rule_out<const N: usize, const W: usize>(
+        &self,
+        vectors: impl Vectors,
+        queries: &[Query<'_>],
+        candidates: &mut [[u64; W]; N],
+        era: &Era,
+    ) {
+        // Packets of one family go together.
+        let (mut groups, mut lens) = ([[0; N]; Family::ALL.len()], [0; Family::ALL.len()]);
+        for (i, query) in queries.iter().enumerate().take(N) {
+            let family = Family::of(query.key) as usize;
+            groups[family][lens[family]] = i;
+            lens[family] += 1;
+        }
+        for (family, (group, len)) in Family::ALL.into_iter().zip(groups.iter().zip(lens)) {
+            if len == 0 {
+                continue;
+            }
+            let (group, all) = (&group[..len], &self.family(family).get(era).0);
+            group.iter().for_each(|i| vectors.unite(&mut candidates[*i], all));
+            for group in group.chunks(STEPPED) {
+                for &at in family.dimensions() {
+                    let mut keys = [0; STEPPED];
+                    keys.iter_mut().zip(group).for_each(|(key, i)| *key = SLICES[at].of(queries[*i].key));
+                    self.dimension(at).rule_out(vectors, &keys[..group.len()], group, candidates, era);
+                }
             }
         }
-    }
-
-    /// The tuples that have a filter for the packet, as far as its dimensions can tell.
-    #[inline(always)]
-    fn candidates(&self, vectors: impl Vectors, query: &Query<'_>, era: &Era) -> Bits {
-        let family = Family::of(query.key);
-        let mut candidates = self.family(family).get(era).map_or([0; LANES], |Set(all)| *all);
-        let (addresses, others) = family.dimensions();
-        for &at in addresses {
-            self.dimension(at).rule_out(vectors, SLICES[at].of(query.key), &mut candidates, era);
-        }
-        if candidates.iter().map(|word| word.count_ones()).sum::<u32>() > ENOUGH {
-            for &at in others {
-                self.dimension(at).rule_out(vectors, SLICES[at].of(query.key), &mut candidates, era);
-            }
-        }
-        candidates
     }
 
     /// Chooses the next tuple to look into, and has its bucket fetched.
     #[inline(always)]
-    fn choose<'a>(&'a self, state: &mut State<'a>, query: &Query<'_>, len: usize, era: &'a Era) {
-        state.tuple = state.next(self, era);
+    fn choose<'a, const W: usize>(
+        &'a self,
+        vectors: impl Vectors,
+        state: &mut State<'a>,
+        candidates: &mut [u64; W],
+        query: &Query<'_>,
+        len: usize,
+        era: &'a Era,
+    ) {
+        state.tuple = state.next(vectors, self, candidates, era);
         if let Some(tuple) = state.tuple {
             state.hash = self.hash(tuple, query.key, query.protocol);
-            simd::prefetch(self.buckets().bucket(state.hash, len, era));
+            prefetch::value(self.buckets().bucket(state.hash, len, era));
         }
     }
 }
 
 impl<'a> State<'a> {
-    const START: State<'a> =
-        State { candidates: [0; LANES], lanes: 0, others: None, tuple: None, hash: 0, cell: None, best: None };
+    const START: State<'a> = State { left: 0, hash: 0, tuple: None, cell: None, best: None, others: None };
 
     /// Finds the first entry in the bucket, and has it fetched.
     #[inline(always)]
     fn look(&mut self, many: &'a Many, len: usize, era: &'a Era) {
         self.cell = self.tuple.and_then(|_| many.buckets().bucket(self.hash, len, era).find(self.hash, era, &mut Some));
         match self.cell {
-            Some(Either::One(filter)) => simd::prefetch(filter),
-            Some(Either::Other(bunch)) => simd::prefetch(bunch),
+            Some(Either::One(filter)) => prefetch::value(filter),
+            Some(Either::Other(bunch)) => prefetch::value(bunch),
             None => {}
         }
     }
@@ -166,22 +190,22 @@ impl<'a> State<'a> {
         }
     }
 
-    /// The next tuple to look into: one that may have a filter before the best one.
+    /// The next tuple to look into: of those that may have a filter before the best one, the one whose first filter comes first.
     #[inline(always)]
-    fn next(&mut self, many: &'a Many, era: &'a Era) -> Option<&'a Tuple> {
+    fn next<const W: usize>(
+        &mut self,
+        vectors: impl Vectors,
+        many: &'a Many,
+        candidates: &mut [u64; W],
+        era: &'a Era,
+    ) -> Option<&'a Tuple> {
         let last = self.best.map_or(u64::MAX, |best| best.place().proto());
         loop {
             let tuple = match self.others.take() {
                 Some(tuple) => tuple,
+                None if self.left > last => return None,
                 None => {
-                    if self.lanes == 0 {
-                        return None;
-                    }
-                    let lane = self.lanes.trailing_zeros() as usize % LANES;
-                    let word = &mut self.candidates[lane];
-                    let bit = lane * 64 + word.trailing_zeros() as usize;
-                    *word &= *word - 1;
-                    self.lanes &= !(u32::from(*word == 0) << lane);
+                    let bit = self.take_first(vectors, many, candidates)?;
                     let Some(tuple) = many.tuples().at(bit, era) else { continue }; // gone meanwhile
                     tuple
                 }
@@ -191,5 +215,33 @@ impl<'a> State<'a> {
                 return Some(tuple);
             }
         }
+    }
+
+    /// Takes out the candidate whose first filter comes first, and remembers when the others' comes.
+    #[inline(always)]
+    fn take_first<const W: usize>(
+        &mut self,
+        vectors: impl Vectors,
+        many: &Many,
+        candidates: &mut [u64; W],
+    ) -> Option<usize> {
+        let (mut first, mut second, mut at) = (u64::MAX, u64::MAX, None);
+        let mut lanes = vectors.lanes(candidates);
+        while lanes != 0 {
+            let lane = lanes.trailing_zeros() as usize % W;
+            let mut word = candidates[lane];
+            while word != 0 {
+                let bit = lane * 64 + word.trailing_zeros() as usize;
+                let best = many.tuples().best(bit);
+                let earlier = best < first;
+                second = select_unpredictable(earlier, first, second.min(best));
+                at = select_unpredictable(earlier, Some(bit), at);
+                first = first.min(best);
+                word &= word - 1;
+            }
+            lanes &= lanes - 1;
+        }
+        self.left = second;
+        at.inspect(|bit| candidates[bit / 64 % W] &= !(1 << (bit % 64)))
     }
 }

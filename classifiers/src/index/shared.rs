@@ -82,13 +82,30 @@ pub(crate) enum Either<A, B> {
 
 impl<A: Target, B: Target> Default for Fork<A, B> {
     fn default() -> Self {
-        Fork(AtomicPtr::new(null_mut()), PhantomData)
+        Fork::none()
     }
 }
 
 impl<A: Target, B: Target> Fork<A, B> {
     /// Both have even addresses, so that the lowest bit says which one it is.
     const EVEN: () = assert!(align_of::<A>() > 1 && align_of::<B>() > 1);
+
+    /// To nothing.
+    pub(super) const fn none() -> Fork<A, B> {
+        Fork(AtomicPtr::new(null_mut()), PhantomData)
+    }
+
+    /// The address that stands for what it points to, as [`Either`] says.
+    #[inline(always)]
+    pub(super) fn address(&self) -> *mut A {
+        self.0.load(Ordering::Acquire)
+    }
+
+    /// Whether an [`Fork::address`] stands for the other one.
+    #[inline(always)]
+    pub(super) fn is_other(address: *mut A) -> bool {
+        address.addr() & 1 == 1
+    }
 
     /// What it points to.
     #[inline]

@@ -3,7 +3,8 @@
 //! A search is compiled once for each [`Level`], and each must answer as [`Plain`] does.
 #![expect(unsafe_code, reason = "instructions that not every processor has")]
 
-use super::trie::PAIRS;
+use super::bits::Bits;
+use super::node::BOUNDS;
 
 /// What this processor can.
 #[derive(Clone, Copy, Debug)]
@@ -17,8 +18,23 @@ pub(super) enum Level {
 
 /// Comparisons of many values at once.
 pub(super) trait Vectors: Copy {
-    /// Which of the prefixes `key` begins with, a bit each: `shifts` says how many bits of each do not count, 0 to 31.
-    fn prefixes(self, keys: &[u32; PAIRS], shifts: &[u8; PAIRS], key: u32) -> u32;
+    /// How many of `values` are less than `key`.
+    fn below(self, values: &[u32; BOUNDS], key: u32) -> u32;
+
+    /// Which words of `bits` are not 0, a bit each.
+    fn lanes<const W: usize>(self, bits: &[u64; W]) -> u32;
+
+    /// Adds the first words of `others` to `bits`.
+    #[inline(always)]
+    fn unite<const W: usize>(self, bits: &mut [u64; W], others: &Bits) {
+        (0..W).for_each(|lane| bits[lane] |= others[lane]);
+    }
+
+    /// Leaves those of `bits` that are in `others`.
+    #[inline(always)]
+    fn intersect<const W: usize>(self, bits: &mut [u64; W], others: &[u64; W]) {
+        (0..W).for_each(|lane| bits[lane] &= others[lane]);
+    }
 }
 
 /// One value at a time.
@@ -56,9 +72,13 @@ impl Level {
 
 impl Vectors for Plain {
     #[inline]
-    fn prefixes(self, keys: &[u32; PAIRS], shifts: &[u8; PAIRS], key: u32) -> u32 {
-        let same = keys.iter().zip(shifts).map(|(other, shift)| u32::from((other ^ key) >> shift == 0));
-        same.enumerate().fold(0, |hits, (i, same)| hits | same << i)
+    fn below(self, values: &[u32; BOUNDS], key: u32) -> u32 {
+        values.iter().map(|value| u32::from(*value < key)).sum()
+    }
+
+    #[inline]
+    fn lanes<const W: usize>(self, bits: &[u64; W]) -> u32 {
+        (0..W).fold(0, |lanes, lane| lanes | u32::from(bits[lane] != 0) << lane)
     }
 }
 
@@ -66,15 +86,15 @@ impl Vectors for Plain {
 mod x86 {
     use std::arch::is_x86_feature_detected as has;
     use std::arch::x86_64::{
-        _mm_loadl_epi64, _mm_loadu_si128, _mm256_castsi256_ps, _mm256_cmpeq_epi32, _mm256_cvtepu8_epi32,
-        _mm256_loadu_si256, _mm256_movemask_ps, _mm256_set1_epi32, _mm256_setzero_si256, _mm256_srlv_epi32,
-        _mm256_xor_si256, _mm512_cmpeq_epi32_mask, _mm512_cvtepu8_epi32, _mm512_loadu_si512, _mm512_set1_epi32,
-        _mm512_setzero_si512, _mm512_srlv_epi32, _mm512_xor_si512,
+        __m512i, _mm256_castsi256_pd, _mm256_castsi256_ps, _mm256_cmpeq_epi32, _mm256_cmpeq_epi64, _mm256_loadu_si256,
+        _mm256_max_epu32, _mm256_movemask_pd, _mm256_movemask_ps, _mm256_set1_epi32, _mm256_setzero_si256,
+        _mm512_and_si512, _mm512_cmplt_epu32_mask, _mm512_loadu_si512, _mm512_or_si512, _mm512_set1_epi32,
+        _mm512_storeu_si512, _mm512_test_epi64_mask,
     };
 
-    use super::{PAIRS, Search, Vectors};
+    use super::{BOUNDS, Bits, Search, Vectors};
 
-    const _: () = assert!(PAIRS == 16, "as many as are compared");
+    const _: () = assert!(BOUNDS == 16, "as many as are compared");
 
     /// Eight values at a time. It exists only where the processor has AVX2.
     #[derive(Clone, Copy, Debug)]
@@ -118,51 +138,87 @@ mod x86 {
 
     impl Vectors for Avx2 {
         #[inline(always)]
-        fn prefixes(self, keys: &[u32; PAIRS], shifts: &[u8; PAIRS], key: u32) -> u32 {
-            let half = |at: usize| {
-                // SAFETY: the processor has AVX2, or there would be no `self`. Eight keys and shifts from `at` on are in the arrays.
+        fn below(self, values: &[u32; BOUNDS], key: u32) -> u32 {
+            let not_below = |at: usize| {
+                // SAFETY: the processor has AVX2, or there would be no `self`. Eight values from `at` on are in the array.
                 #[expect(clippy::cast_possible_wrap, clippy::cast_sign_loss, reason = "bits")]
                 unsafe {
-                    let keys = _mm256_loadu_si256(keys.as_ptr().add(at).cast());
-                    let shifts = _mm256_cvtepu8_epi32(_mm_loadl_epi64(shifts.as_ptr().add(at).cast()));
-                    let differ = _mm256_srlv_epi32(_mm256_xor_si256(keys, _mm256_set1_epi32(key as i32)), shifts);
-                    _mm256_movemask_ps(_mm256_castsi256_ps(_mm256_cmpeq_epi32(differ, _mm256_setzero_si256()))) as u32
+                    let values = _mm256_loadu_si256(values.as_ptr().add(at).cast());
+                    let greater = _mm256_max_epu32(values, _mm256_set1_epi32(key as i32));
+                    _mm256_movemask_ps(_mm256_castsi256_ps(_mm256_cmpeq_epi32(greater, values))) as u32
                 }
             };
-            half(0) | half(8) << 8
+            (not_below(0) | not_below(8) << 8).count_zeros() - 16
         }
+
+        #[inline(always)]
+        fn lanes<const W: usize>(self, bits: &[u64; W]) -> u32 {
+            let mut zeros = 0;
+            for at in (0..W).step_by(4) {
+                // SAFETY: as above, with four words.
+                #[expect(clippy::cast_sign_loss, reason = "bits")]
+                let zero = unsafe {
+                    let words = _mm256_loadu_si256(bits[at..at + 4].as_ptr().cast());
+                    _mm256_movemask_pd(_mm256_castsi256_pd(_mm256_cmpeq_epi64(words, _mm256_setzero_si256()))) as u32
+                };
+                zeros |= zero << at;
+            }
+            zeros ^ ((1 << W) - 1)
+        }
+    }
+
+    /// Eight words of `bits` from `at` on. Only where the processor has AVX-512.
+    #[inline(always)]
+    fn load(bits: &[u64], at: usize) -> __m512i {
+        // SAFETY: only where the processor has AVX-512. The slice has eight words.
+        unsafe { _mm512_loadu_si512(bits[at..at + 8].as_ptr().cast()) }
+    }
+
+    /// The reverse.
+    #[inline(always)]
+    fn store(bits: &mut [u64], at: usize, words: __m512i) {
+        // SAFETY: only where the processor has AVX-512. The slice has eight words.
+        unsafe { _mm512_storeu_si512(bits[at..at + 8].as_mut_ptr().cast(), words) };
     }
 
     impl Vectors for Avx512 {
         #[inline(always)]
-        fn prefixes(self, keys: &[u32; PAIRS], shifts: &[u8; PAIRS], key: u32) -> u32 {
-            // SAFETY: the processor has AVX-512, or there would be no `self`. The arrays have 16 keys and shifts.
+        fn below(self, values: &[u32; BOUNDS], key: u32) -> u32 {
+            // SAFETY: the processor has AVX-512, or there would be no `self`. The array has 16 values.
             #[expect(clippy::cast_possible_wrap, reason = "bits")]
             unsafe {
-                let keys = _mm512_loadu_si512(keys.as_ptr().cast());
-                let shifts = _mm512_cvtepu8_epi32(_mm_loadu_si128(shifts.as_ptr().cast()));
-                let differ = _mm512_srlv_epi32(_mm512_xor_si512(keys, _mm512_set1_epi32(key as i32)), shifts);
-                _mm512_cmpeq_epi32_mask(differ, _mm512_setzero_si512()).into()
+                let values = _mm512_loadu_si512(values.as_ptr().cast());
+                _mm512_cmplt_epu32_mask(values, _mm512_set1_epi32(key as i32)).count_ones()
             }
         }
-    }
-}
 
-/// Most lines of memory that are asked for at once.
-#[cfg(target_arch = "x86_64")]
-const LINES: usize = 4;
+        #[inline(always)]
+        fn lanes<const W: usize>(self, bits: &[u64; W]) -> u32 {
+            let mut lanes = 0;
+            for at in (0..W).step_by(8) {
+                let words = load(bits, at);
+                // SAFETY: the processor has AVX-512, or there would be no `self`.
+                lanes |= u32::from(unsafe { _mm512_test_epi64_mask(words, words) }) << at;
+            }
+            lanes
+        }
 
-/// Asks the processor for the first lines of `value`.
-#[inline]
-pub(super) fn prefetch<T>(value: &T) {
-    #[cfg(target_arch = "x86_64")]
-    // SAFETY: a hint, whatever the address.
-    unsafe {
-        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+        #[inline(always)]
+        fn unite<const W: usize>(self, bits: &mut [u64; W], others: &Bits) {
+            for at in (0..W).step_by(8) {
+                let (these, those) = (load(bits, at), load(others, at));
+                // SAFETY: the processor has AVX-512, or there would be no `self`.
+                store(bits, at, unsafe { _mm512_or_si512(these, those) });
+            }
+        }
 
-        let at = std::ptr::from_ref(value).cast::<i8>();
-        for line in 0..size_of::<T>().div_ceil(64).min(LINES) {
-            _mm_prefetch::<_MM_HINT_T0>(at.wrapping_add(64 * line));
+        #[inline(always)]
+        fn intersect<const W: usize>(self, bits: &mut [u64; W], others: &[u64; W]) {
+            for at in (0..W).step_by(8) {
+                let (these, those) = (load(bits, at), load(others, at));
+                // SAFETY: the processor has AVX-512, or there would be no `self`.
+                store(bits, at, unsafe { _mm512_and_si512(these, those) });
+            }
         }
     }
 }
@@ -171,29 +227,46 @@ pub(super) fn prefetch<T>(value: &T) {
 mod tests {
     use proptest::prelude::*;
 
+    use super::super::bits::{LANES, NARROW};
     use super::*;
+
+    /// What vectors make of values, and of narrow and wide sets.
+    type Answers = (u32, (u32, [u64; NARROW], [u64; NARROW]), (u32, Bits, Bits));
+
+    fn answers(vectors: impl Vectors, values: &[u32; BOUNDS], key: u32, a: &Bits, b: &Bits) -> Answers {
+        fn sets<const W: usize>(vectors: impl Vectors, a: &Bits, b: &Bits) -> (u32, [u64; W], [u64; W]) {
+            let [a, part] = [a, b].map(|bits| std::array::from_fn(|lane| bits[lane]));
+            let (mut both, mut common) = (a, a);
+            vectors.unite(&mut both, b);
+            vectors.intersect(&mut common, &part);
+            (vectors.lanes(&a), both, common)
+        }
+        (vectors.below(values, key), sets::<NARROW>(vectors, a, b), sets::<LANES>(vectors, a, b))
+    }
 
     proptest! {
         #[test]
         fn all_answer_as_the_plain_one(
-            mut keys in any::<[u32; PAIRS]>(),
-            shifts in any::<[u8; PAIRS]>(),
-            alike in any::<[bool; PAIRS]>(),
-            key: u32,
+            mut values in any::<[u32; BOUNDS]>(),
+            alike in any::<[bool; BOUNDS]>(),
+            key in prop_oneof![any::<u32>(), Just(0), Just(u32::MAX)],
+            a in any::<[Option<u64>; LANES]>(),
+            b in any::<Bits>(),
         ) {
-            let shifts = shifts.map(|shift| shift % 32);
-            for i in 0..PAIRS {
-                keys[i] = (if alike[i] { key } else { keys[i] }) >> shifts[i] << shifts[i];
+            for i in 0..BOUNDS {
+                values[i] = if alike[i] { key } else { values[i] };
             }
-            let plain = Plain.prefixes(&keys, &shifts, key);
-            prop_assert!((0..PAIRS).all(|i| plain >> i & 1 == u32::from((keys[i] ^ key) >> shifts[i] == 0)));
+            let a = a.map(Option::unwrap_or_default);
+            prop_assert_eq!(Plain.below(&values, key) as usize, values.iter().filter(|value| **value < key).count());
+            prop_assert!((0..LANES).all(|lane| Plain.lanes(&a) >> lane & 1 == u32::from(a[lane] != 0)));
             #[cfg(all(target_arch = "x86_64", not(feature = "shuttle")))]
             {
+                let plain = answers(Plain, &values, key, &a, &b);
                 if let Some(vectors) = x86::Avx2::new() {
-                    prop_assert_eq!(vectors.prefixes(&keys, &shifts, key), plain);
+                    prop_assert_eq!(&answers(vectors, &values, key, &a, &b), &plain);
                 }
                 if let Some(vectors) = x86::Avx512::new() {
-                    prop_assert_eq!(vectors.prefixes(&keys, &shifts, key), plain);
+                    prop_assert_eq!(&answers(vectors, &values, key, &a, &b), &plain);
                 }
             }
         }

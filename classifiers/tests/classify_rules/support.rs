@@ -82,7 +82,7 @@ impl Rig {
         let block = Arc::clone(&self.block);
         let (generation, head) = (block.plane().generation(), block.head());
         let mut found = vec![Found::default(); packets.len()];
-        head.find(packets, generation, &mut found);
+        head.find(packets, WorkerId(0), generation, &mut found);
         let classify = |(packet, found): (&Packet, Found<'_>)| {
             self.now_ns += 1;
             let (worker, now_ns) = (WorkerId(0), self.now_ns);
