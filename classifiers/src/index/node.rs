@@ -22,7 +22,7 @@ use crate::prefetch;
 use crate::sync::{TryLock, TryLocked};
 
 /// Bounds of a leaf; for model checks so few that a handful of filters makes a tree.
-pub(super) const BOUNDS: usize = if cfg!(feature = "shuttle") { 2 } else { 16 };
+pub(super) const BOUNDS: usize = if cfg!(feature = "shuttle") { 2 } else { 32 };
 
 /// Bits that a fan tells apart.
 pub(super) const BYTE: u32 = 8;

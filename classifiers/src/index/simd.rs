@@ -94,7 +94,7 @@ mod x86 {
 
     use super::{BOUNDS, Bits, Search, Vectors};
 
-    const _: () = assert!(BOUNDS == 16, "as many as are compared");
+    const _: () = assert!(BOUNDS.is_multiple_of(16), "as many as are compared at once");
 
     /// Eight values at a time. It exists only where the processor has AVX2.
     #[derive(Clone, Copy, Debug)]
@@ -139,16 +139,18 @@ mod x86 {
     impl Vectors for Avx2 {
         #[inline(always)]
         fn below(self, values: &[u32; BOUNDS], key: u32) -> u32 {
-            let not_below = |at: usize| {
-                // SAFETY: the processor has AVX2, or there would be no `self`. Eight values from `at` on are in the array.
+            let mut below = 0;
+            for values in values.as_chunks::<8>().0 {
+                // SAFETY: the processor has AVX2, or there would be no `self`. The chunk has eight values.
                 #[expect(clippy::cast_possible_wrap, clippy::cast_sign_loss, reason = "bits")]
-                unsafe {
-                    let values = _mm256_loadu_si256(values.as_ptr().add(at).cast());
+                let same = unsafe {
+                    let values = _mm256_loadu_si256(values.as_ptr().cast());
                     let greater = _mm256_max_epu32(values, _mm256_set1_epi32(key as i32));
                     _mm256_movemask_ps(_mm256_castsi256_ps(_mm256_cmpeq_epi32(greater, values))) as u32
-                }
-            };
-            (not_below(0) | not_below(8) << 8).count_zeros() - 16
+                };
+                below += (same ^ 0xff).count_ones();
+            }
+            below
         }
 
         #[inline(always)]
@@ -184,12 +186,17 @@ mod x86 {
     impl Vectors for Avx512 {
         #[inline(always)]
         fn below(self, values: &[u32; BOUNDS], key: u32) -> u32 {
-            // SAFETY: the processor has AVX-512, or there would be no `self`. The array has 16 values.
-            #[expect(clippy::cast_possible_wrap, reason = "bits")]
-            unsafe {
-                let values = _mm512_loadu_si512(values.as_ptr().cast());
-                _mm512_cmplt_epu32_mask(values, _mm512_set1_epi32(key as i32)).count_ones()
+            let mut below = 0;
+            for values in values.as_chunks::<16>().0 {
+                // SAFETY: the processor has AVX-512, or there would be no `self`. The chunk has 16 values.
+                #[expect(clippy::cast_possible_wrap, reason = "bits")]
+                let less = unsafe {
+                    let values = _mm512_loadu_si512(values.as_ptr().cast());
+                    _mm512_cmplt_epu32_mask(values, _mm512_set1_epi32(key as i32))
+                };
+                below += less.count_ones();
             }
+            below
         }
 
         #[inline(always)]

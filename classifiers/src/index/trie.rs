@@ -38,6 +38,10 @@ pub(super) struct Update<'a> {
     pub(super) cuts: Vec<Cut>,
 }
 
+/// Spans of a leaf, beyond which a byte tells them apart though they have few bounds: those of one set, side by side, or of many
+/// tuples.
+const SPANS: usize = 64;
+
 /// Intervals in order, each by its last value.
 type Intervals = SmallVec<[(u32, Loan); BOUNDS + 4]>;
 
@@ -162,7 +166,7 @@ impl Update<'_> {
         });
         let new = if spans.is_empty() {
             None
-        } else if intervals.len() <= BOUNDS + 1 {
+        } else if intervals.len() <= BOUNDS + 1 && spans.len() <= SPANS {
             Some(Either::One(Arc::new(Leaf::new(&intervals, spans))))
         } else {
             intervals.into_iter().for_each(|(_, loan)| self.take_back(loan));
@@ -305,6 +309,38 @@ mod tests {
             depth += BYTE;
         }
         bits
+    }
+
+    /// Most spans of a leaf behind `node`.
+    fn most(node: &Node, era: &Era) -> usize {
+        match node.get(era) {
+            None => 0,
+            Some(Either::One(leaf)) => leaf.spans().len(),
+            Some(Either::Other(fan)) => fan.ways().iter().map(|way| most(&way.behind, era)).max().unwrap_or(0),
+        }
+    }
+
+    /// Without the limit of spans, an update of one among many that lie side by side, or that are of many tuples, looks at all of them.
+    #[test]
+    fn a_leaf_has_few_spans_also_if_they_have_few_bounds() {
+        let eras = Eras::new();
+        let era = eras.enter();
+        let (trie, mut sets) = (Trie::default(), Sets::default());
+        let mut update = Update { sets: &mut sets, era: &era, cuts: Vec::new() };
+        let side_by_side = (0..5000).map(|n| Span::prefix(7, 0x0a00_0000 + n, 32));
+        let of_many_tuples = (0..500).map(|bit| Span::prefix(bit, 0x0b00_0000, 32));
+        let all: Vec<Span> = side_by_side.chain(of_many_tuples).collect();
+        all.iter().for_each(|span| trie.add(*span, &mut update));
+        assert!(most(&trie.root, &era) <= SPANS, "{}", most(&trie.root, &era));
+        assert_eq!(found(&trie, 0x0a00_1387, &era)[0], 1 << 7);
+        assert_eq!(found(&trie, 0x0b00_0000, &era)[6], u64::MAX);
+        all.iter().for_each(|span| trie.remove(*span, &mut update));
+        assert!(trie.root(&era).is_end() && update.sets.is_empty());
+        let cuts = update.cuts;
+        drop(era);
+        let mut past = eras.end();
+        let over = past.over().unwrap();
+        cuts.into_iter().for_each(|cut| cut.free(&over));
     }
 
     proptest! {
