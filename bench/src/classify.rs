@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, ensure};
 use clap::ValueEnum;
 use serde::Serialize;
+use tidegate_classifiers::flow_cache::ENTRIES_MAX;
 use tidegate_classifiers::verdict::Control;
 
 use crate::acl::Acl;
@@ -48,6 +49,9 @@ pub(crate) struct Options {
     /// Headers of a set that is made up; ClassBench's have as many as this says by itself.
     #[arg(long, default_value_t = 100_000, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     headers: u32,
+    /// Entries of a flow cache in front, 0 for none. `--trace zipf --flow-cache 4096` is what a worker does unless its file says otherwise.
+    #[arg(long, default_value_t = 0, value_name = "N", value_parser = clap::value_parser!(u32).range(..=i64::from(ENTRIES_MAX)))]
+    flow_cache: u32,
     #[command(flatten)]
     turns: Turns,
     /// Without librte_acl.
@@ -146,6 +150,7 @@ fn measure(options: &Options, machine: Machine) -> Result<ClassifyReport> {
         machine,
         core: options.turns.core,
         trace: options.trace,
+        flow_cache: options.flow_cache,
         seconds: options.turns.seconds,
         no_acl: program.err().map(|error| format!("{error:#}")),
         memory,
@@ -214,7 +219,7 @@ fn case(
             break filters;
         }
     };
-    let mut lookups = Lookups::new(filters, set, &trace)?;
+    let mut lookups = Lookups::new(filters, set, &trace, options.flow_cache)?;
     let (known, searched) = known(set, order, &ranks, acl.as_mut())?;
     lookups.check(&known).with_context(|| format!("{family} {size} {}", order.name()))?;
 
@@ -226,6 +231,7 @@ fn case(
         None => None,
     };
     let mut rounds = Vec::new();
+    lookups.take_hit_rate();
     for _ in 0..options.turns.rounds {
         rounds.push(lookups.round(span)?);
         if let (Some(acl), Some(case)) = (&mut acl, &mut acl_case) {
@@ -244,6 +250,7 @@ fn case(
         searched,
         load,
         rounds,
+        hit_rate: lookups.take_hit_rate(),
         acl: acl_case,
         no_acl,
     })

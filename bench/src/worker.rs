@@ -227,7 +227,7 @@ impl World {
         packets.clear();
         packets.extend(burst.iter().filter_map(|frame| Packet::parse(rings.bytes(frame), IN)));
         let parsed = Instant::now();
-        classify(&self.block, packets, verdicts, now_ns, rng);
+        classify(&self.block, packets, verdicts, now_ns, rng, None);
         let classified = Instant::now();
         for (frame, verdict) in burst.drain(..).zip(verdicts.drain(..)) {
             InHand::new(frame, IN, rings, &ports, tally, again, &self.shared.samples).settle(verdict);

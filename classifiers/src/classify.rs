@@ -6,6 +6,7 @@ use crate::action::Outcome;
 use crate::block::Block;
 use crate::chain::{Head, ProtoList};
 use crate::filter::Filter;
+use crate::flow_cache::FlowCache;
 use crate::generation::Generation;
 use crate::index::era::Era;
 use crate::index::{Query, WIDTH};
@@ -65,6 +66,31 @@ impl Head {
             index.first_of_each(&queries, &mut filters[..queries.len()], &self.era);
             found.iter_mut().zip(filters).take(queries.len()).for_each(|(found, filter)| *found = Found(Some(filter)));
         }
+    }
+
+    /// The same, for packets of flows that `cache` knows without a search.
+    pub fn find_cached<'h, 'p>(
+        &'h self,
+        packets: impl IntoIterator<Item = &'p Packet>,
+        generation: Generation,
+        found: &mut [Found<'h>],
+        cache: &mut FlowCache,
+    ) {
+        match self.list.index().and_then(|index| index.many(&self.era)) {
+            Some(many) if cache.is_open(found.len()) => {
+                let queries = packets.into_iter().take(found.len()).map(|packet| query(packet, 0, generation));
+                let told = |at: usize, filter| found[at] = Found(Some(filter));
+                cache.find(many, queries, generation, &self.era, told);
+            }
+            _ => self.find(packets, generation, found),
+        }
+    }
+}
+
+impl PartialEq for Found<'_> {
+    /// Whether it is the same filter, or none, or not looked for.
+    fn eq(&self, other: &Self) -> bool {
+        self.0.map(|filter| filter.map(std::ptr::from_ref)) == other.0.map(|filter| filter.map(std::ptr::from_ref))
     }
 }
 

@@ -97,7 +97,7 @@ pub struct QueueStatus {
 }
 
 /// One worker.
-#[derive(Clone, Debug, Serialize, Deserialize, PartialEq, Eq)]
+#[derive(Clone, Debug, Serialize, Deserialize, PartialEq)]
 pub struct WorkerStatus {
     /// Number.
     pub worker: u16,
@@ -111,6 +111,24 @@ pub struct WorkerStatus {
     pub restarts: u64,
     /// Frames in its UMEM.
     pub frames: u64,
+    /// Its flow cache, if it has one.
+    #[serde(default)]
+    pub flow_cache: Option<FlowCacheStatus>,
+}
+
+/// A worker's flow cache: what became of packets that met more filters than are asked one by one.
+#[derive(Clone, Debug, Serialize, Deserialize, PartialEq)]
+pub struct FlowCacheStatus {
+    /// Flows that there is room for.
+    pub entries: u64,
+    /// Packets whose filter was known.
+    pub hits: u64,
+    /// Packets that were searched for.
+    pub misses: u64,
+    /// Packets that were searched for while it paused, because most were of new flows.
+    pub passed_by: u64,
+    /// Hits of all of them, 0 to 1.
+    pub hit_rate: f64,
 }
 
 /// One filter and its hits: the gist of a listing's record.

@@ -6,9 +6,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tidegate_classifiers::block::Block;
+use tidegate_classifiers::flow_cache;
 use tidegate_classifiers::plane::{Direction, Hook};
 use tidegate_classifiers::port::WorkerId;
-use tidegate_client::status::{PortStatus, QueueStatus, Rates, Status, WorkerStatus};
+use tidegate_client::status::{FlowCacheStatus, PortStatus, QueueStatus, Rates, Status, WorkerStatus};
 use tidegate_client::wire::Refusal;
 use tidegate_config::{ForwardTo, OnExit};
 use tidegate_xdp_prog::{AttachMode, GateCounters};
@@ -115,11 +116,24 @@ impl Inner {
                     bursts: self.shared.bursts.count(WorkerId(number)),
                     restarts: info.restarts,
                     frames: info.frames,
+                    flow_cache: self.flow_cache(WorkerId(number)),
                 })
                 .collect(),
             filters: Vec::new(),
             reload: self.desk.status(),
         }
+    }
+
+    fn flow_cache(&self, worker: WorkerId) -> Option<FlowCacheStatus> {
+        let wanted = self.config.workers.flow_cache;
+        let counts = self.shared.counters.flow_cache(worker);
+        (wanted > 0).then(|| FlowCacheStatus {
+            entries: flow_cache::entries(wanted) as u64,
+            hits: counts.hits,
+            misses: counts.misses,
+            passed_by: counts.passed_by,
+            hit_rate: counts.hit_rate(),
+        })
     }
 }
 

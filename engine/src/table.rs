@@ -114,6 +114,19 @@ pub fn render(status: &Status, color: bool) -> String {
         ]);
     }
     out += &workers.render(color);
+
+    let mut caches = Table::new(&[">WORKER", ">FLOW CACHE", ">HITS", ">MISSES", ">PASSED BY", ">HIT RATE"]);
+    for (worker, cache) in status.workers.iter().filter_map(|w| Some((w.worker, w.flow_cache.as_ref()?))) {
+        caches.row([
+            worker.to_string(),
+            cache.entries.to_string(),
+            cache.hits.to_string(),
+            cache.misses.to_string(),
+            cache.passed_by.to_string(),
+            format!("{:.1} %", 100.0 * cache.hit_rate),
+        ]);
+    }
+    out += &caches.render(color);
     out
 }
 

@@ -11,7 +11,10 @@
 //!   reverse order. A search reads in the order in which filters come;
 //! * one that takes the place of another one of its key does so in one step [FO-6];
 //! * what is taken out is set free when no search that may have met it is left ([`era`]).
+//!
+//! What a search found can be kept and found again: what makes such an answer good is said in [`answers`].
 
+pub(crate) mod answers; // what searches have found, to be found again
 mod bits; // sets of tuples
 mod buckets; // a hash table that grows by one bucket at a time
 mod bunch; // filters of one key
@@ -19,11 +22,13 @@ mod dimension; // fields that rule tuples out
 pub(crate) mod era; // when what workers may hold is set free
 mod few; // filters that are asked one by one
 mod many; // filters that are found by their keys
+mod outline; // what filters look at
 pub(crate) mod place; // where in its chain a filter is asked
 pub(crate) mod rule; // what one filter matches
 mod search; // the first filters for packets, many at a time
 mod shared; // pointers that requests replace while workers follow them
 mod simd; // many values at once, by what the processor has
+mod stamps; // what has changed, by network
 mod trie; // which tuples have a filter whose prefix an address begins with
 mod tuple; // filters whose masks are alike
 pub(crate) mod versions; // filters of which a packet meets one at most
@@ -36,7 +41,9 @@ use buckets::Gone;
 use bunch::Bunch;
 use era::{Era, Eras, Over, Unlinked};
 use few::{FEW, Few};
-use many::{Books, Many};
+use many::Books;
+pub(crate) use many::Many;
+use outline::Outline;
 pub(crate) use search::{Query, WIDTH};
 use shared::{Shared, Target};
 use trie::Cut;
@@ -67,6 +74,7 @@ pub(crate) enum Waste {
     Contents(Unlinked<Contents>),
     Cut(Cut),
     Tuple(Unlinked<Tuple>),
+    Outline(Unlinked<Outline>),
     Gone(Gone<Filter, Bunch>),
 }
 
@@ -106,6 +114,15 @@ impl ChainIndex {
             }
             Some(Contents::Many(many)) => many.search(queries, found, era),
             None => {}
+        }
+    }
+
+    /// Where answers can be asked for that are worth keeping; nothing where filters are so few that it is as fast to ask them.
+    #[inline]
+    pub(crate) fn many<'a>(&'a self, era: &'a Era) -> Option<&'a Many> {
+        match self.contents.get(era)? {
+            Contents::Few(_) => None,
+            Contents::Many(many) => Some(many),
         }
     }
 
@@ -176,6 +193,7 @@ impl Waste {
             Waste::Contents(contents) => contents.free(over),
             Waste::Cut(cut) => cut.free(over),
             Waste::Tuple(tuple) => tuple.free(over),
+            Waste::Outline(outline) => outline.free(over),
             Waste::Gone(gone) => gone.free(over),
         }
     }
