@@ -230,10 +230,13 @@ fn case(
         }
         None => None,
     };
-    let mut rounds = Vec::new();
+    let (mut rounds, mut without_cache) = (Vec::new(), Vec::new());
     lookups.take_hit_rate();
     for _ in 0..options.turns.rounds {
         rounds.push(lookups.round(span)?);
+        if options.flow_cache > 0 {
+            without_cache.push(lookups.round_without_cache(span)?);
+        }
         if let (Some(acl), Some(case)) = (&mut acl, &mut acl_case) {
             case.rounds.push(acl.round(span)?);
         }
@@ -250,6 +253,7 @@ fn case(
         searched,
         load,
         rounds,
+        without_cache,
         hit_rate: lookups.take_hit_rate(),
         acl: acl_case,
         no_acl,

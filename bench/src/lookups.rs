@@ -158,6 +158,17 @@ impl<'a> Lookups<'a> {
         Ok(SpeedRound::new(packets as u64, busy, core_lost))
     }
 
+    /// The same without the flow cache.
+    ///
+    /// # Errors
+    /// As [`Lookups::round`].
+    pub(crate) fn round_without_cache(&mut self, span: Duration) -> Result<SpeedRound> {
+        let flow_cache = self.flow_cache.take();
+        let round = self.round(span);
+        self.flow_cache = flow_cache;
+        round
+    }
+
     /// The share of packets since this was asked for last that the flow cache knew, if there is one.
     pub(crate) fn take_hit_rate(&mut self) -> Option<f64> {
         self.flow_cache.as_mut().map(|cache| cache.take_counts().hit_rate())

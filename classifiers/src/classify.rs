@@ -51,6 +51,7 @@ pub struct Found<'h>(Option<Option<&'h Filter>>);
 impl Head {
     /// Looks for the first filters of `packets`, for [`Block::classify_found`]: their cache misses overlap. As many as `found`
     /// has room for.
+    #[inline]
     pub fn find<'h, 'p>(
         &'h self,
         packets: impl IntoIterator<Item = &'p Packet>,
@@ -69,6 +70,7 @@ impl Head {
     }
 
     /// The same, for packets of flows that `cache` knows without a search.
+    #[inline(never)] // so that who has no cache does not pay for it
     pub fn find_cached<'h, 'p>(
         &'h self,
         packets: impl IntoIterator<Item = &'p Packet>,

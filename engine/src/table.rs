@@ -207,6 +207,8 @@ fn span(seconds: u64) -> String {
 
 #[cfg(test)]
 mod tests {
+    use tidegate_client::status::{FlowCacheStatus, WorkerStatus};
+
     use super::*;
 
     #[test]
@@ -217,6 +219,34 @@ mod tests {
         table.row(["longer".into(), "7".into()]);
         assert_eq!(table.render(false), "\nNAME     N\na       10\nlonger   7\n");
         assert!(table.render(true).starts_with("\n\x1b[1mNAME"));
+    }
+
+    #[test]
+    fn a_worker_without_a_flow_cache_has_no_line() {
+        let flow_cache = FlowCacheStatus { entries: 8192, hits: 30, misses: 9, passed_by: 1, hit_rate: 0.75 };
+        let worker = |worker, flow_cache| WorkerStatus {
+            worker,
+            core: None,
+            state: "running".into(),
+            bursts: 0,
+            restarts: 0,
+            frames: 0,
+            flow_cache,
+        };
+        let status = Status {
+            version: String::new(),
+            pid: 1,
+            uptime_s: 0,
+            ports: Vec::new(),
+            workers: vec![worker(0, None), worker(1, Some(flow_cache))],
+            filters: Vec::new(),
+            reload: Default::default(),
+        };
+        let expected = "
+WORKER  FLOW CACHE  HITS  MISSES  PASSED BY  HIT RATE
+     1        8192    30       9          1    75.0 %
+";
+        assert!(render(&status, false).ends_with(expected), "{}", render(&status, false));
     }
 
     #[test]

@@ -34,7 +34,7 @@ use crate::generation::Generation;
 const FIRST: usize = 5;
 
 /// A question to an index, and its answer.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(crate) struct Asked<'a, 'p> {
     query: Query<'p>,
     /// What counts of the packet's key, and zeros behind it.
@@ -94,8 +94,8 @@ impl Many {
         Asked { query, words, len: terms.len(), identity, sum, answer: None, answered: false }
     }
 
-    /// Searches for the answers to up to any number of questions.
-    pub(crate) fn answer<'a>(&'a self, asked: &mut [Asked<'a, '_>], era: &'a Era) {
+    /// Searches for the answers to any number of questions.
+    pub(crate) fn answer<'a>(&'a self, asked: &mut [&mut Asked<'a, '_>], era: &'a Era) {
         for asked in asked.chunks_mut(WIDTH) {
             let queries: SmallVec<[Query<'_>; WIDTH]> = asked.iter().map(|asked| asked.query).collect();
             let mut found = [None; WIDTH];

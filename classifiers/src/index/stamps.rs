@@ -64,7 +64,6 @@ const V6: [Level; LEVELS] = [
 ];
 
 /// The levels of packets of a family.
-#[inline(always)]
 fn levels(family: Family) -> &'static [Level] {
     match family {
         Family::V4 => &V4,
@@ -89,7 +88,12 @@ impl Stamps {
     #[inline(always)]
     pub(super) fn sum(&self, family: Family, key: &Key) -> u64 {
         let stamp = |place: usize| self.0[place].load(Ordering::Acquire);
-        levels(family).iter().fold(stamp(COMMON), |sum, level| sum.wrapping_add(stamp(level.place(key))))
+        let add = |sum: u64, level: &Level| sum.wrapping_add(stamp(level.place(key)));
+        match family {
+            Family::V4 => V4.iter().fold(stamp(COMMON), add), // each with levels that the compiler knows
+            Family::V6 => V6.iter().fold(stamp(COMMON), add),
+            Family::Other => stamp(COMMON),
+        }
     }
 
     /// Filters of `rule` have come or gone. Only by the index's one writer.
