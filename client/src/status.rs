@@ -21,6 +21,9 @@ pub struct Status {
     pub ports: Vec<PortStatus>,
     /// Workers by number.
     pub workers: Vec<WorkerStatus>,
+    /// What packets cost, in those chains of those blocks where that is most: up to 100.
+    #[serde(default)]
+    pub chains: Vec<ChainStatus>,
     /// Filters in listing order, block by block. A gateway sends none here: [`Client::status`](crate::Client::status) lists them,
     /// page by page.
     #[serde(default)]
@@ -94,6 +97,23 @@ pub struct QueueStatus {
     pub zero_copy: bool,
     /// What its worker received and sent by it, and what the kernel counted on its socket.
     pub totals: Totals,
+}
+
+/// What a packet costs in a chain: computed from what the chain holds, not measured.
+#[derive(Clone, Debug, Serialize, Deserialize, PartialEq)]
+pub struct ChainStatus {
+    /// Block.
+    pub block: String,
+    /// Chain index.
+    pub chain: u32,
+    /// Filters that are found by their keys.
+    pub filters: u64,
+    /// Different masks of theirs.
+    pub masks: u64,
+    /// How many of these masks a packet may have to be looked up in, on average; of up to eight filters, how many there are.
+    pub probes: f64,
+    /// Priorities of kind fw and u32, which are asked one after the other.
+    pub walked: u64,
 }
 
 /// One worker.

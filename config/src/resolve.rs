@@ -334,5 +334,5 @@ fn bind(
         let block = port.block.and_then(|block| index_of.get(block).copied().flatten());
         Port { block, ..port }
     });
-    Config { workers, control, ports: ports.collect(), blocks }
+    Config { workers, control, ports: ports.collect(), blocks, warnings: Vec::new() }
 }

@@ -115,6 +115,19 @@ pub fn render(status: &Status, color: bool) -> String {
     }
     out += &workers.render(color);
 
+    let mut chains = Table::new(&["<BLOCK", ">CHAIN", ">FILTERS", ">MASKS", ">PROBES", ">WALKED"]);
+    for c in &status.chains {
+        chains.row([
+            c.block.clone(),
+            c.chain.to_string(),
+            c.filters.to_string(),
+            c.masks.to_string(),
+            format!("{:.1}", c.probes),
+            c.walked.to_string(),
+        ]);
+    }
+    out += &chains.render(color);
+
     let mut caches = Table::new(&[">WORKER", ">FLOW CACHE", ">HITS", ">MISSES", ">PASSED BY", ">HIT RATE"]);
     for (worker, cache) in status.workers.iter().filter_map(|w| Some((w.worker, w.flow_cache.as_ref()?))) {
         caches.row([
@@ -207,7 +220,7 @@ fn span(seconds: u64) -> String {
 
 #[cfg(test)]
 mod tests {
-    use tidegate_client::status::{FlowCacheStatus, WorkerStatus};
+    use tidegate_client::status::{ChainStatus, FlowCacheStatus, WorkerStatus};
 
     use super::*;
 
@@ -222,7 +235,7 @@ mod tests {
     }
 
     #[test]
-    fn a_worker_without_a_flow_cache_has_no_line() {
+    fn chains_and_flow_caches_have_a_line_each() {
         let flow_cache = FlowCacheStatus { entries: 8192, hits: 30, misses: 9, passed_by: 1, hit_rate: 0.75 };
         let worker = |worker, flow_cache| WorkerStatus {
             worker,
@@ -239,10 +252,21 @@ mod tests {
             uptime_s: 0,
             ports: Vec::new(),
             workers: vec![worker(0, None), worker(1, Some(flow_cache))],
+            chains: vec![ChainStatus {
+                block: "wan".into(),
+                chain: 0,
+                filters: 900,
+                masks: 20,
+                probes: 2.5,
+                walked: 1,
+            }],
             filters: Vec::new(),
             reload: Default::default(),
         };
         let expected = "
+BLOCK  CHAIN  FILTERS  MASKS  PROBES  WALKED
+wan        0      900     20     2.5       1
+
 WORKER  FLOW CACHE  HITS  MISSES  PASSED BY  HIT RATE
      1        8192    30       9          1    75.0 %
 ";

@@ -61,6 +61,11 @@ impl Books {
             rng,
         }
     }
+
+    /// Filters, and tuples.
+    pub(super) fn count(&self) -> (usize, usize) {
+        (self.filters, self.registry.len())
+    }
 }
 
 impl Many {

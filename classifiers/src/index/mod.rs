@@ -29,6 +29,7 @@ mod search; // the first filters for packets, many at a time
 mod shared; // pointers that requests replace while workers follow them
 mod simd; // many values at once, by what the processor has
 mod stamps; // what has changed, by network
+mod survey; // what a packet costs
 mod trie; // which tuples have a filter whose prefix an address begins with
 mod tuple; // filters whose masks are alike
 pub(crate) mod versions; // filters of which a packet meets one at most
@@ -46,6 +47,7 @@ pub(crate) use many::Many;
 use outline::Outline;
 pub(crate) use search::{Query, WIDTH};
 use shared::{Shared, Target};
+pub(crate) use survey::Survey;
 use trie::Cut;
 use tuple::Tuple;
 

@@ -7,7 +7,7 @@ use crate::{Config, Control, ForwardTo, PassList, Port, Workers};
 
 /// Every setting by its name in the file, and the block of each port; values as text, for comparison and for people.
 pub fn settings(config: &Config) -> BTreeMap<String, String> {
-    let Config { workers, control, ports, blocks } = config;
+    let Config { workers, control, ports, blocks, warnings: _ } = config;
     let mut settings = BTreeMap::new();
     let mut set = |key: String, value: &dyn Debug| _ = settings.insert(key, format!("{value:?}").to_lowercase());
 
