@@ -12,6 +12,9 @@ use crate::report::{CORE_LOST_MAX, Machine, Summary};
 use crate::rule_set::Order;
 use crate::update_report::Parts;
 
+/// Microseconds of a packet where filters are meant to be slow: each of 10,000 is asked in less than 20 ns.
+const HOSTILE_MAX: f64 = 200.0;
+
 /// What a flow cache may cost where it is of no use.
 const FLOOD_MIN: f64 = 0.95;
 
@@ -123,11 +126,11 @@ impl Case {
 
     /// What the ratio is to be at least; with a flow cache, for packets some of which are frequent.
     fn target(&self, trace: Trace) -> Option<f64> {
-        let ahead = (self.family != Family::Ipv6 && self.size != Size::K1).then_some(1.0);
+        let ahead = (!self.family.is_made_up() && self.size != Size::K1).then_some(1.0);
         match (self.order, self.size, self.family) {
             _ if self.hit_rate.is_some() => ahead.filter(|_| trace == Trace::Zipf),
             _ if trace != Trace::Uniform => None,
-            (_, _, Family::Ipv6) => None,
+            _ if self.family.is_made_up() => None,
             (Order::File, Size::K1, _) => Some(0.5),
             (Order::File, Size::K10, Family::Fw1) => Some(1.0),
             (Order::File, Size::K10, _) => Some(0.6),
@@ -158,6 +161,14 @@ impl ClassifyReport {
             let ratios = SpeedRound::ratios(&case.rounds, &case.without_cache);
             let name = format!("to itself without the flow cache, {}", case.name());
             figures.extend(Figure::of_calm(name, ratios, Target::AtLeast(FLOOD_MIN)));
+        }
+        for case in self.cases.iter().filter(|case| Family::HOSTILE.contains(&case.family)) {
+            let rounds = case.rounds.iter().map(|round| (1e6 / round.rate, round.core_lost));
+            figures.extend(Figure::of_calm(
+                format!("us a packet, {}", case.name()),
+                rounds,
+                Target::AtMost(HOSTILE_MAX),
+            ));
         }
         for case in self.cases.iter().filter(|case| case.size == Size::K100) {
             figures.push(Figure::new(
@@ -403,6 +414,14 @@ mod tests {
         assert_eq!(judged(&with_cache(Trace::Zipf, Size::K1)).len(), 1, "it has no target");
         let flood = with_cache(Trace::Uniform, Size::K10);
         assert_eq!(judged(&flood)[0], ("to itself without the flow cache, acl1 10k shuffled".into(), Some(false)));
+    }
+
+    #[test]
+    fn what_is_meant_to_be_slow_has_a_bound() {
+        let rates = |rate| case(Family::Crossed, Size::K10, Order::File, &[rate], &[9.0]);
+        let judged = [5e3, 4e3].map(|rate| judged(&report(vec![rates(rate)]))[0].clone());
+        let name = "us a packet, crossed 10k in file order".to_owned();
+        assert_eq!(judged, [(name.clone(), Some(true)), (name, Some(false))]);
     }
 
     #[test]

@@ -38,7 +38,7 @@ const PAYS: usize = 30;
 const PATIENCE: usize = 20;
 
 /// Most lookups to judge by.
-const WINDOW_MAX: usize = 1 << 16;
+const WINDOW_MAX: usize = 1 << 14;
 
 /// Answers of one worker. Its memory: 66 bytes an entry, and 64 more where filters look at much of a packet.
 #[derive(Debug)]

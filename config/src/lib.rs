@@ -72,7 +72,7 @@ pub struct Workers {
     pub chunk_size: u32,
     /// Back the UMEM with 2 MiB pages.
     pub huge_pages: bool,
-    /// Entries of a worker's flow cache; 0: none. Default 4096.
+    /// Entries of a worker's flow cache; 0: none. Default 65536.
     pub flow_cache: u32,
 }
 

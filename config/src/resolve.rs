@@ -107,7 +107,7 @@ fn workers(mut table: Table, problems: &mut Problems) -> Workers {
         frames: table.read("frames", problems, |node| node.number(64..=16_777_216)),
         chunk_size: table.read("chunk_size", problems, |node| power_of_two(node, 2048, 4096)).unwrap_or(2048),
         huge_pages: table.read("huge_pages", problems, Node::boolean).unwrap_or(false),
-        flow_cache: table.read("flow_cache", problems, |node| node.number(0..=ENTRIES_MAX)).unwrap_or(4096),
+        flow_cache: table.read("flow_cache", problems, |node| node.number(0..=ENTRIES_MAX)).unwrap_or(65_536),
     };
     table.finish(problems);
     workers

@@ -290,7 +290,7 @@ fn defaults_are_those_of_the_reference() {
         frames: None,
         chunk_size: 2048,
         huge_pages: false,
-        flow_cache: 4096,
+        flow_cache: 65_536,
     };
     assert_eq!(config.workers, workers);
     assert_eq!(config.control.socket, PathBuf::from("/run/tidegate/tidegate.sock"));
