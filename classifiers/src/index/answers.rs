@@ -12,6 +12,9 @@
 //!
 //! An index that is abandoned with its filters in it counts nothing, and is asked only by who still holds the list that leads to it.
 //!
+//! Stamps are those of the bits that the outline has, which are the bits that are compared: so questions that are the same have the same
+//! stamps. A filter that was found counts at one of them, because the outline has all bits that it looks at.
+//!
 //! The generation counts like one more stamp: a commit changes what is met, and no filter comes or goes. Flags that hide the filters of a
 //! proto that leaves are asked each time.
 #![expect(unsafe_code, reason = "measured: a count for each answer would be a shared cache line a packet")]
@@ -84,13 +87,14 @@ impl Many {
     pub(crate) fn ask<'a, 'p>(&'a self, query: Query<'p>, era: &'a Era) -> Asked<'a, 'p> {
         let family = Family::of(query.key);
         let outline = self.outline(era);
-        let terms = outline.terms(family);
+        // Also the stamps are those of what counts: packets that share an answer share its sum.
+        let (terms, key) = (outline.terms(family), outline.masked(family, query.key));
         let mut words = [0; WORDS];
         for (word, term) in words.iter_mut().zip(terms) {
-            *word = query.key[term.word] & term.mask;
+            *word = key[term.word];
         }
         let identity = (outline.id() * Family::ALL.len() as u64 + family as u64) << 16 | u64::from(query.protocol);
-        let sum = self.stamps().sum(family, query.key);
+        let sum = self.stamps().sum(family, &key);
         Asked { query, words, len: terms.len(), identity, sum, answer: None, answered: false }
     }
 
@@ -100,7 +104,8 @@ impl Many {
             let queries: SmallVec<[Query<'_>; WIDTH]> = asked.iter().map(|asked| asked.query).collect();
             let mut found = [None; WIDTH];
             self.search(&queries, &mut found[..asked.len()], era);
-            // A filter that looks at more than the outline says may have been found: there is another one since before that.
+            // A filter that looks at more than the outline says may have been found, which counts at other stamps: there is another
+            // outline since before that.
             let outline = self.outline(era).id();
             for (asked, found) in asked.iter_mut().zip(found) {
                 asked.answer = found;

@@ -64,6 +64,13 @@ impl Outline {
         self.id
     }
 
+    /// The bits of `key`, of a packet of `family`, that count.
+    #[inline(always)]
+    pub(super) fn masked(&self, family: Family, key: &Key) -> Key {
+        let bits = &self.bits[family as usize];
+        std::array::from_fn(|word| key[word] & bits[word])
+    }
+
     /// What counts of a packet of `family`.
     #[inline]
     pub(super) fn terms(&self, family: Family) -> &Terms {
@@ -100,6 +107,12 @@ mod tests {
         assert_eq!(two.terms(Family::V4).last(), Some(&port));
         assert_eq!(two.terms(Family::Other).as_slice(), [port]);
         assert!(none.id() != one.id() && one.id() != two.id());
+        let mut packet = crate::flow_key::FlowKey::EMPTY;
+        [fields::ETH_TYPE, fields::IP_PROTO, fields::DST_IP_LOW]
+            .into_iter()
+            .for_each(|field| packet.set(field, u64::MAX));
+        let masked = one.masked(Family::V4, packet.words());
+        assert_eq!((masked[fields::IP_PROTO.word], masked.iter().sum::<u64>()), (0xff, 0xff));
     }
 
     #[test]
