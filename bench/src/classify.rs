@@ -6,10 +6,12 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, ensure};
 use clap::ValueEnum;
 use serde::Serialize;
+use tidegate_classifiers::flow_cache::ENTRIES_MAX;
 use tidegate_classifiers::verdict::Control;
 
 use crate::acl::Acl;
 use crate::classify_report::{AclCase, Case, ClassifyReport, FilterMemory};
+use crate::hostile_rules::{self, Aim};
 use crate::lookups::{Filters, Lookups, THREAD};
 use crate::report::{Machine, Summary};
 use crate::rule_set::{Answer, Order, RuleSet};
@@ -36,6 +38,9 @@ pub(crate) struct Options {
     /// How many rules. 500k takes 13 GB of memory and some minutes each, because of librte_acl.
     #[arg(long, value_delimiter = ',', default_values_t = [Size::K1, Size::K10, Size::K100], value_name = "SIZE")]
     sizes: Vec<Size>,
+    /// Sets of 1k and 10k rules that are meant to be slow, instead of these families and sizes.
+    #[arg(long, conflicts_with_all = ["families", "sizes"])]
+    hostile: bool,
     /// Which priorities the rules have.
     #[arg(long, value_delimiter = ',', default_values_t = [Order::File, Order::Shuffled], value_name = "ORDER")]
     orders: Vec<Order>,
@@ -48,6 +53,9 @@ pub(crate) struct Options {
     /// Headers of a set that is made up; ClassBench's have as many as this says by itself.
     #[arg(long, default_value_t = 100_000, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     headers: u32,
+    /// Entries of a flow cache in front, 0 for none. `--trace zipf --flow-cache 65536` is what a worker does unless its file says otherwise.
+    #[arg(long, default_value_t = 0, value_name = "N", value_parser = clap::value_parser!(u32).range(..=i64::from(ENTRIES_MAX)))]
+    flow_cache: u32,
     #[command(flatten)]
     turns: Turns,
     /// Without librte_acl.
@@ -73,6 +81,12 @@ pub(crate) enum Family {
     Ipc1,
     /// Made up, for IPv6.
     Ipv6,
+    /// Made up to be slow: a mask for each rule, nested, the widest first.
+    Masks,
+    /// Made up to be slow: masks that nothing rules out and where nothing is found.
+    Crossed,
+    /// Made up to be slow: overlapping port ranges of one key.
+    Ranges,
 }
 
 /// How many rules a set has, about.
@@ -110,11 +124,12 @@ pub(crate) enum Trace {
 /// # Errors
 /// If there are no rule sets, a request is refused, or an answer is wrong.
 pub(crate) fn run(options: &Options) -> Result<bool> {
+    let options = &options.clone().expanded();
     options.turns.check()?;
-    let made_up = options.families.iter().all(|&family| family == Family::Ipv6) && options.trace == Trace::Uniform;
+    let made_up = options.families.iter().all(|family| family.is_made_up()) && options.trace == Trace::Uniform;
     ensure!(
         made_up || options.data.is_dir(),
-        "{} is not there: name the folder of ClassBench's rule sets by --data, or measure --families ipv6, which needs none",
+        "{} is not there: name the folder of ClassBench's rule sets by --data, or measure --families ipv6 or --hostile, which need none",
         options.data.display()
     );
     let machine = Machine::this(); // before there is one core only
@@ -146,6 +161,7 @@ fn measure(options: &Options, machine: Machine) -> Result<ClassifyReport> {
         machine,
         core: options.turns.core,
         trace: options.trace,
+        flow_cache: options.flow_cache,
         seconds: options.turns.seconds,
         no_acl: program.err().map(|error| format!("{error:#}")),
         memory,
@@ -156,7 +172,10 @@ fn measure(options: &Options, machine: Machine) -> Result<ClassifyReport> {
 fn load(options: &Options, family: Family, size: Size) -> Result<RuleSet> {
     match family {
         Family::Ipv6 => Ok(ipv6_rules::generate(size.rules(), options.headers as usize)),
-        _ => classbench::load(&options.data, &format!("{family}_{size}")),
+        Family::Masks => Ok(hostile_rules::generate(Aim::Masks, size.rules(), options.headers as usize)),
+        Family::Crossed => Ok(hostile_rules::generate(Aim::Crossed, size.rules(), options.headers as usize)),
+        Family::Ranges => Ok(hostile_rules::generate(Aim::Ranges, size.rules(), options.headers as usize)),
+        Family::Acl1 | Family::Fw1 | Family::Ipc1 => classbench::load(&options.data, &format!("{family}_{size}")),
     }
 }
 
@@ -214,7 +233,7 @@ fn case(
             break filters;
         }
     };
-    let mut lookups = Lookups::new(filters, set, &trace)?;
+    let mut lookups = Lookups::new(filters, set, &trace, options.flow_cache)?;
     let (known, searched) = known(set, order, &ranks, acl.as_mut())?;
     lookups.check(&known).with_context(|| format!("{family} {size} {}", order.name()))?;
 
@@ -225,9 +244,13 @@ fn case(
         }
         None => None,
     };
-    let mut rounds = Vec::new();
+    let (mut rounds, mut without_cache) = (Vec::new(), Vec::new());
+    lookups.take_hit_rate();
     for _ in 0..options.turns.rounds {
         rounds.push(lookups.round(span)?);
+        if options.flow_cache > 0 {
+            without_cache.push(lookups.round_without_cache(span)?);
+        }
         if let (Some(acl), Some(case)) = (&mut acl, &mut acl_case) {
             case.rounds.push(acl.round(span)?);
         }
@@ -244,6 +267,8 @@ fn case(
         searched,
         load,
         rounds,
+        without_cache,
+        hit_rate: lookups.take_hit_rate(),
         acl: acl_case,
         no_acl,
     })
@@ -272,6 +297,29 @@ fn known(set: &RuleSet, order: Order, ranks: &[u32], acl: Option<&mut Acl>) -> R
     }
     let count = searched.len();
     Ok((all.map_or(searched, |answers| (0..).zip(answers).collect()), count))
+}
+
+impl Options {
+    /// With what `hostile` stands for.
+    fn expanded(self) -> Options {
+        match self.hostile {
+            true => Options { families: Family::HOSTILE.to_vec(), sizes: vec![Size::K1, Size::K10], ..self },
+            false => self,
+        }
+    }
+}
+
+impl Family {
+    /// Those that are meant to be slow.
+    pub(crate) const HOSTILE: [Family; 3] = [Family::Masks, Family::Crossed, Family::Ranges];
+
+    /// Whether it is not ClassBench's.
+    pub(crate) fn is_made_up(self) -> bool {
+        match self {
+            Family::Acl1 | Family::Fw1 | Family::Ipc1 => false,
+            Family::Ipv6 | Family::Masks | Family::Crossed | Family::Ranges => true,
+        }
+    }
 }
 
 impl Size {

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, ensure};
 use tidegate_classifiers::block::Block;
 use tidegate_classifiers::classify::{Context, Found};
+use tidegate_classifiers::flow_cache::FlowCache;
 use tidegate_classifiers::packet::Packet;
 use tidegate_classifiers::plane::Plane;
 use tidegate_classifiers::port::{Egress, PortId, WorkerId};
@@ -49,6 +50,7 @@ pub(crate) struct Lookups<'a> {
     /// What became of them.
     verdicts: Vec<Verdict>,
     rng: fastrand::Rng,
+    flow_cache: Option<FlowCache>,
     /// Packets that a filter dropped so far.
     dropped: u64,
     /// The time that workers would read.
@@ -85,11 +87,11 @@ impl Filters {
 }
 
 impl<'a> Lookups<'a> {
-    /// Looks headers of `set` up in the order of `trace`.
+    /// Looks headers of `set` up in the order of `trace`, with a flow cache of so many entries; without one for 0.
     ///
     /// # Errors
     /// If a header makes no packet.
-    pub(crate) fn new(filters: Filters, set: &'a RuleSet, trace: &'a [u32]) -> Result<Lookups<'a>> {
+    pub(crate) fn new(filters: Filters, set: &'a RuleSet, trace: &'a [u32], flow_cache: u32) -> Result<Lookups<'a>> {
         let packet = |header: &Header| Packet::parse(&header.frame(set.version), PortId(0)).context("no packet");
         Ok(Lookups {
             filters,
@@ -100,6 +102,7 @@ impl<'a> Lookups<'a> {
             burst: Vec::with_capacity(BURST),
             verdicts: Vec::with_capacity(BURST),
             rng: fastrand::Rng::with_seed(1),
+            flow_cache: (flow_cache > 0).then(|| FlowCache::new(flow_cache)),
             dropped: 0,
             epoch: Instant::now(),
         })
@@ -155,6 +158,22 @@ impl<'a> Lookups<'a> {
         Ok(SpeedRound::new(packets as u64, busy, core_lost))
     }
 
+    /// The same without the flow cache.
+    ///
+    /// # Errors
+    /// As [`Lookups::round`].
+    pub(crate) fn round_without_cache(&mut self, span: Duration) -> Result<SpeedRound> {
+        let flow_cache = self.flow_cache.take();
+        let round = self.round(span);
+        self.flow_cache = flow_cache;
+        round
+    }
+
+    /// The share of packets since this was asked for last that the flow cache knew, if there is one.
+    pub(crate) fn take_hit_rate(&mut self) -> Option<f64> {
+        self.flow_cache.as_mut().map(|cache| cache.take_counts().hit_rate())
+    }
+
     /// Packets that were dropped and not counted by a filter, or the other way round.
     ///
     /// # Errors
@@ -177,14 +196,22 @@ impl<'a> Lookups<'a> {
     fn classify(&mut self) -> (Instant, Instant) {
         let begin = Instant::now();
         let now_ns = u64::try_from((begin - self.epoch).as_nanos()).unwrap_or(u64::MAX).max(1);
-        classify(&self.filters.block, &mut self.burst, &mut self.verdicts, now_ns, &mut self.rng);
+        classify(
+            &self.filters.block,
+            &mut self.burst,
+            &mut self.verdicts,
+            now_ns,
+            &mut self.rng,
+            self.flow_cache.as_mut(),
+        );
         let end = Instant::now();
         self.dropped += self.verdicts.iter().filter(|verdict| matches!(verdict, Verdict::Drop(_))).count() as u64;
         (begin, end)
     }
 }
 
-/// What a worker asks of a block for the packets of a burst, [`BURST`] at most, and all that is measured. Their verdicts replace `verdicts`.
+/// What a worker, which may have a flow cache, asks of a block for the packets of a burst, [`BURST`] at most, and all that is measured.
+/// Their verdicts replace `verdicts`.
 #[inline(never)] // so that a profile shows it
 pub(crate) fn classify(
     block: &Block,
@@ -192,11 +219,15 @@ pub(crate) fn classify(
     verdicts: &mut Vec<Verdict>,
     now_ns: u64,
     rng: &mut fastrand::Rng,
+    flow_cache: Option<&mut FlowCache>,
 ) {
     let (generation, head) = (block.plane().generation(), block.head());
     let mut cx = Context { worker: WorkerId(0), generation, now_ns, rng, egress: &mut Nowhere };
     let mut found = [Found::default(); BURST];
-    head.find(&*packets, cx.worker, generation, &mut found);
+    match flow_cache {
+        None => head.find(&*packets, cx.worker, generation, &mut found),
+        Some(cache) => head.find_cached(&*packets, cx.worker, generation, &mut found[..packets.len()], cache),
+    }
     let each = packets.iter_mut().zip(found);
     verdicts.clear();
     verdicts.extend(each.map(|(packet, found)| block.classify_found(&head, found, packet, &mut cx)));
@@ -236,11 +267,14 @@ mod tests {
     fn answers_are_those_of_the_search_and_every_packet_is_counted() {
         let set = ipv6_rules::generate(100, 500);
         let trace: Vec<u32> = (0..500).chain([3; 10]).collect();
-        for order in [Order::File, Order::Shuffled] {
+        for (order, flow_cache) in [(Order::File, 0), (Order::Shuffled, 0), (Order::Shuffled, 1024)] {
             let ranks = order.ranks(100);
             let mut lookups =
-                Lookups::new(Filters::load(&set, &ranks, Control::Shot).unwrap().0, &set, &trace).unwrap();
-            lookups.check(&known(&set, &ranks)).unwrap();
+                Lookups::new(Filters::load(&set, &ranks, Control::Shot).unwrap().0, &set, &trace, flow_cache).unwrap();
+            for _ in 0..2 {
+                lookups.check(&known(&set, &ranks)).unwrap(); // the second time, the cache knows them
+            }
+            assert_eq!(lookups.take_hit_rate().map(|rate| rate > 0.3), (flow_cache > 0).then_some(true));
             let rounds = thread::Builder::new().name(THREAD.into());
             let lookups = thread::scope(|scope| {
                 let round = move || lookups.round(Duration::from_millis(5)).map(|round| (round, lookups));
@@ -261,7 +295,7 @@ mod tests {
         let (other, none) = (right.iter().position(|(_, answer)| answer.is_some()).unwrap(), None);
         for wrong in [right[other].1.map(|rule| (rule + 1) % 100), none] {
             let mut lookups =
-                Lookups::new(Filters::load(&set, &ranks, Control::Shot).unwrap().0, &set, &trace).unwrap();
+                Lookups::new(Filters::load(&set, &ranks, Control::Shot).unwrap().0, &set, &trace, 0).unwrap();
             let mut known = right.clone();
             known[other].1 = wrong;
             let error = lookups.check(&known).unwrap_err().to_string();

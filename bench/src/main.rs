@@ -14,6 +14,7 @@ mod forward; // `forward`: bare forwarder and gateway in turn
 mod gateway; // the gateway under test, in this process
 mod generator; // packets as fast as a core makes them
 mod half_load; // `update`: what packets notice of a storm
+mod hostile_rules; // rule sets that are meant to be slow
 mod ipv6_rules; // rule sets made up
 mod lookups; // filters, and packets that look for them
 mod nft; // nft -f, to compare with

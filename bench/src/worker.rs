@@ -8,6 +8,7 @@ use anyhow::{Result, ensure};
 use clap::ValueEnum;
 use serde::Serialize;
 use tidegate_classifiers::block::Block;
+use tidegate_classifiers::flow_cache::FlowCache;
 use tidegate_classifiers::packet::Packet;
 use tidegate_classifiers::port::{PortId, WorkerId};
 use tidegate_classifiers::request::dump;
@@ -32,6 +33,9 @@ const OUT: PortId = PortId(1);
 
 /// Packets are of as many flows as there are filters, up to this.
 const FLOWS_MAX: u32 = 4096;
+
+/// Flows that the flow cache knows after a few bursts.
+const FLOWS_CACHED: u32 = 256;
 
 const LAYOUT: Layout =
     Layout { ports: 2, frames: 1024, chunk_size: 2048, fill_ring: 128, tx_ring: 256, host_packets: 16 };
@@ -71,6 +75,10 @@ pub(crate) enum Scenario {
     #[value(name = "forward-10k")]
     #[serde(rename = "forward-10k")]
     Forward10k,
+    /// The same for packets of few flows, which the flow cache knows.
+    #[value(name = "forward-10k-cached")]
+    #[serde(rename = "forward-10k-cached")]
+    Forward10kCached,
 }
 
 /// The outcome of one run.
@@ -119,6 +127,7 @@ struct Staged {
     tally: [Totals; 2],
     again: Reentries<MemoryFrame>,
     rng: fastrand::Rng,
+    flow_cache: Option<FlowCache>,
 }
 
 /// Measures and prints.
@@ -179,7 +188,7 @@ fn turn<const N: usize>(span: Duration, mut burst: impl FnMut() -> [Duration; N]
 
 impl World {
     fn new(scenario: Scenario) -> Result<World> {
-        let set = flows(scenario.filters());
+        let set = flows(scenario.filters(), scenario.flows());
         let (filters, _) = Filters::load(&set, &Order::File.ranks(set.rules.len()), scenario.control())?;
         let block = Arc::clone(&filters.block);
         let ports = [("in", OUT, Some(filters.block)), ("out", IN, None)].map(|(name, to, block)| {
@@ -189,7 +198,8 @@ impl World {
         });
         let shared = Arc::new(Shared::new(Bursts::new(1), Arc::clone(block.plane()), ports.into()));
         let burst = u16::try_from(BURST)?;
-        let worker = Worker::new(WorkerId(0), MemoryRings::new(LAYOUT), Arc::clone(&shared), burst, Idle::Busy);
+        let worker = Worker::new(WorkerId(0), MemoryRings::new(LAYOUT), Arc::clone(&shared), burst, Idle::Busy)
+            .caching(scenario.flow_cache());
         let staged = Staged {
             rings: MemoryRings::new(LAYOUT),
             burst: Burst::new(),
@@ -198,6 +208,7 @@ impl World {
             tally: [Totals::default(); 2],
             again: Reentries::new(),
             rng: fastrand::Rng::with_seed(1),
+            flow_cache: Some(scenario.flow_cache()).filter(|&entries| entries > 0).map(FlowCache::new),
         };
         let frames = set.headers.iter().map(|header| header.frame(set.version)).collect();
         Ok(World { block, shared, worker, frames, next: 0, staged, received: 0 })
@@ -220,14 +231,14 @@ impl World {
         let World { frames, next, staged, .. } = self;
         self.received += inject(&mut staged.rings, frames, next);
         let (now_ns, ports) = (self.shared.now_ns(), self.shared.ports());
-        let Staged { rings, burst, packets, verdicts, tally, again, rng } = staged;
+        let Staged { rings, burst, packets, verdicts, tally, again, rng, flow_cache } = staged;
         let begin = Instant::now();
         rings.receive(IN, BURST, burst);
         let received = Instant::now();
         packets.clear();
         packets.extend(burst.iter().filter_map(|frame| Packet::parse(rings.bytes(frame), IN)));
         let parsed = Instant::now();
-        classify(&self.block, packets, verdicts, now_ns, rng);
+        classify(&self.block, packets, verdicts, now_ns, rng, flow_cache.as_mut());
         let classified = Instant::now();
         for (frame, verdict) in burst.drain(..).zip(verdicts.drain(..)) {
             InHand::new(frame, IN, rings, &ports, tally, again, &self.shared.samples).settle(verdict);
@@ -268,8 +279,8 @@ fn run_burst(worker: &mut Worker<MemoryRings>, now_ns: u64) {
     worker.run_burst(now_ns);
 }
 
-/// A rule for each of so many UDP flows, and a header for each of up to [`FLOWS_MAX`] of them.
-fn flows(count: u32) -> RuleSet {
+/// A rule for each of so many UDP flows, and a header for each of up to `header_count` of them.
+fn flows(count: u32, header_count: u32) -> RuleSet {
     let host = |address: u32| Prefix::new(Version::V4, address.into(), Version::V4.bits());
     let (src, dst) = (|flow: u32| 0x0a00_0000 + flow, 0xc633_6401);
     let rule = |flow| Rule {
@@ -282,25 +293,35 @@ fn flows(count: u32) -> RuleSet {
     let header = |flow| Header { src: src(flow).into(), dst: dst.into(), src_port: 1024, dst_port: 9, proto: UDP };
     let mut headers: Vec<Header> = (0..count).map(header).collect();
     fastrand::Rng::with_seed(1).shuffle(&mut headers);
-    headers.truncate(FLOWS_MAX as usize);
+    headers.truncate(header_count as usize);
     RuleSet { version: Version::V4, rules: (0..count).map(rule).collect(), headers, labels: None }
 }
 
 impl Scenario {
     /// All there are.
-    pub(crate) const ALL: [Scenario; 3] = [Scenario::Drop1, Scenario::Forward1, Scenario::Forward10k];
+    pub(crate) const ALL: [Scenario; 4] =
+        [Scenario::Drop1, Scenario::Forward1, Scenario::Forward10k, Scenario::Forward10kCached];
 
     fn filters(self) -> u32 {
         match self {
             Scenario::Drop1 | Scenario::Forward1 => 1,
-            Scenario::Forward10k => 10_000,
+            Scenario::Forward10k | Scenario::Forward10kCached => 10_000,
         }
+    }
+
+    fn flows(self) -> u32 {
+        if self == Scenario::Forward10kCached { FLOWS_CACHED } else { FLOWS_MAX }
+    }
+
+    /// Entries.
+    fn flow_cache(self) -> u32 {
+        if self == Scenario::Forward10kCached { 4096 } else { 0 }
     }
 
     fn control(self) -> Control {
         match self {
             Scenario::Drop1 => Control::Shot,
-            Scenario::Forward1 | Scenario::Forward10k => Control::Ok,
+            _ => Control::Ok,
         }
     }
 }

@@ -371,6 +371,16 @@ impl ProtoList {
         found.break_value()
     }
 
+    /// How many protos there are that the index does not hold.
+    pub(crate) fn count_walked(&self) -> usize {
+        let mut count = 0;
+        let _ = self.walked.try_for_each(|_| {
+            count += 1;
+            ControlFlow::<()>::Continue(())
+        });
+        count
+    }
+
     fn with(&self, entries: impl IntoIterator<Item = Entry, IntoIter: Clone>) -> ProtoList {
         let entries = entries.into_iter();
         let walked = entries.clone().filter(|entry| !entry.proto.kind().is_indexed());

@@ -6,6 +6,7 @@ use crate::action::Outcome;
 use crate::block::Block;
 use crate::chain::{Head, ProtoList};
 use crate::filter::Filter;
+use crate::flow_cache::FlowCache;
 use crate::generation::Generation;
 use crate::index::era::Era;
 use crate::index::{Query, WIDTH};
@@ -50,6 +51,7 @@ pub struct Found<'h>(Option<Option<&'h Filter>>);
 impl Head {
     /// Looks for the first filters of `packets`, for [`Block::classify_found`] on `worker`: their cache misses overlap. As many as
     /// `found` has room for.
+    #[inline]
     pub fn find<'h, 'p>(
         &'h self,
         packets: impl IntoIterator<Item = &'p Packet>,
@@ -63,9 +65,40 @@ impl Head {
             let next = packets.by_ref().take(found.len());
             let queries: SmallVec<[Query<'_>; WIDTH]> = next.map(|packet| query(packet, 0, generation)).collect();
             let mut filters = [None; WIDTH];
-            index.first_of_each(&queries, &mut filters[..queries.len()], worker, &self.era);
+            index.first_of_each(&queries, &mut filters[..queries.len()], &self.era);
             found.iter_mut().zip(filters).take(queries.len()).for_each(|(found, filter)| *found = Found(Some(filter)));
+            if index.many(&self.era).is_some() {
+                prefetch(found, worker);
+            }
         }
+    }
+
+    /// The same, for packets of flows that `cache` knows without a search.
+    #[inline(never)] // so that who has no cache does not pay for it
+    pub fn find_cached<'h, 'p>(
+        &'h self,
+        packets: impl IntoIterator<Item = &'p Packet>,
+        worker: WorkerId,
+        generation: Generation,
+        found: &mut [Found<'h>],
+        cache: &mut FlowCache,
+    ) {
+        match self.list.index().and_then(|index| index.many(&self.era)) {
+            Some(many) if cache.is_open(found.len()) => {
+                let queries = packets.into_iter().take(found.len()).map(|packet| query(packet, 0, generation));
+                let told = |at: usize, filter| found[at] = Found(Some(filter));
+                cache.find(many, queries, generation, &self.era, told);
+                prefetch(found, worker);
+            }
+            _ => self.find(packets, worker, generation, found),
+        }
+    }
+}
+
+impl PartialEq for Found<'_> {
+    /// Whether it is the same filter, or none, or not looked for.
+    fn eq(&self, other: &Self) -> bool {
+        self.0.map(|filter| filter.map(std::ptr::from_ref)) == other.0.map(|filter| filter.map(std::ptr::from_ref))
     }
 }
 
@@ -136,6 +169,14 @@ impl<E: Egress> Walk<'_, '_, E> {
             }
         }
     }
+}
+
+/// Has fetched what packets count on `worker`, where filters are too many to be in the nearest cache.
+#[inline]
+fn prefetch(found: &[Found<'_>], worker: WorkerId) {
+    let filters = || found.iter().filter_map(|found| found.0.flatten());
+    filters().for_each(|filter| filter.prefetch(worker));
+    filters().for_each(|filter| filter.actions().prefetch_counters(worker));
 }
 
 #[inline]

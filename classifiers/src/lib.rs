@@ -46,6 +46,7 @@ pub mod counters; // hits per filter and action, one slot a worker
 pub mod error; // why a request was refused
 pub mod event; // what changed, to any number of subscribers
 pub(crate) mod filter; // Filter: one rule with a handle
+pub mod flow_cache; // FlowCache: what was found for the packets of a flow
 pub mod flow_key; // FlowKey: the fields filters match on
 pub mod generation; // Generation, and the span of a filter
 pub(crate) mod handle; // Handles: numbers given out, the lowest free one first

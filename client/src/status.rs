@@ -21,6 +21,9 @@ pub struct Status {
     pub ports: Vec<PortStatus>,
     /// Workers by number.
     pub workers: Vec<WorkerStatus>,
+    /// What packets cost, in those chains of those blocks where that is most: up to 100.
+    #[serde(default)]
+    pub chains: Vec<ChainStatus>,
     /// Filters in listing order, block by block. A gateway sends none here: [`Client::status`](crate::Client::status) lists them,
     /// page by page.
     #[serde(default)]
@@ -96,8 +99,25 @@ pub struct QueueStatus {
     pub totals: Totals,
 }
 
+/// What a packet costs in a chain: computed from what the chain holds, not measured.
+#[derive(Clone, Debug, Serialize, Deserialize, PartialEq)]
+pub struct ChainStatus {
+    /// Block.
+    pub block: String,
+    /// Chain index.
+    pub chain: u32,
+    /// Filters that are found by their keys.
+    pub filters: u64,
+    /// Different masks of theirs.
+    pub masks: u64,
+    /// How many of these masks a packet may have to be looked up in, on average; of up to eight filters, how many there are.
+    pub probes: f64,
+    /// Priorities of kind fw and u32, which are asked one after the other.
+    pub walked: u64,
+}
+
 /// One worker.
-#[derive(Clone, Debug, Serialize, Deserialize, PartialEq, Eq)]
+#[derive(Clone, Debug, Serialize, Deserialize, PartialEq)]
 pub struct WorkerStatus {
     /// Number.
     pub worker: u16,
@@ -111,6 +131,24 @@ pub struct WorkerStatus {
     pub restarts: u64,
     /// Frames in its UMEM.
     pub frames: u64,
+    /// Its flow cache, if it has one.
+    #[serde(default)]
+    pub flow_cache: Option<FlowCacheStatus>,
+}
+
+/// A worker's flow cache: what became of packets that met more filters than are asked one by one.
+#[derive(Clone, Debug, Serialize, Deserialize, PartialEq)]
+pub struct FlowCacheStatus {
+    /// Flows that there is room for.
+    pub entries: u64,
+    /// Packets whose filter was known.
+    pub hits: u64,
+    /// Packets that were searched for.
+    pub misses: u64,
+    /// Packets that were searched for while it paused, because most were of new flows.
+    pub passed_by: u64,
+    /// Hits of all of them, 0 to 1.
+    pub hit_rate: f64,
 }
 
 /// One filter and its hits: the gist of a listing's record.

@@ -10,6 +10,7 @@ use crate::error::{Problems, Wrong};
 use crate::filter::Wanted;
 use crate::names::Names;
 use crate::place::Place;
+use crate::slow;
 use crate::words::quote;
 use crate::{Block, Chain, Numbers};
 
@@ -21,6 +22,8 @@ pub(crate) const PRIORITY_STEP: u32 = 10;
 pub(crate) struct Draft {
     filters: Vec<FilterSpec>,
     numbers: Vec<Numbers>,
+    /// Of each filter.
+    places: Vec<Place>,
     /// Highest priority so far of each chain that a filter is in.
     chains: BTreeMap<u32, u32>,
     /// By chain and priority.
@@ -90,6 +93,7 @@ impl Draft {
             }
             self.filters.push(filter);
             self.numbers.push(numbers);
+            self.places.push(place);
         }
     }
 
@@ -115,6 +119,7 @@ impl Draft {
                 filter.handle = proto.free_handle();
             }
         }
+        slow::warn(&name, &self.filters, &self.places, problems);
         let chains = chains.into_iter().map(|(index, name)| Chain { index, name });
         Block { name, chains: chains.collect(), filters: self.filters, numbers: self.numbers }
     }

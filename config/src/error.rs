@@ -67,6 +67,7 @@ impl Wrong {
 pub(crate) struct Problems {
     sources: Vec<Source>,
     found: Vec<(Place, Wrong)>,
+    warnings: Vec<(Place, Wrong)>,
     /// First syntax error of each source that has one.
     broken: BTreeMap<usize, Place>,
 }
@@ -88,6 +89,11 @@ impl Problems {
         }
     }
 
+    /// No mistake, but worth a word.
+    pub(crate) fn warn(&mut self, place: Place, wrong: Wrong) {
+        self.warnings.push((place, wrong));
+    }
+
     /// A mistake that keeps a source from being read as a whole.
     pub(crate) fn push_syntax(&mut self, place: Place, wrong: Wrong) {
         self.broken.entry(place.source).and_modify(|first| *first = place.min(*first)).or_insert(place);
@@ -104,18 +110,24 @@ impl Problems {
         self.sources.get(place.source).map(|source| source.show(place.offset)).unwrap_or_default()
     }
 
+    /// What was worth a word, in order.
+    pub(crate) fn take_warnings(&mut self) -> Vec<ConfigError> {
+        let warnings = std::mem::take(&mut self.warnings);
+        self.in_order(warnings)
+    }
+
     /// `value` if nothing was found.
     pub(crate) fn finish<T>(mut self, value: T) -> Result<T, ConfigErrors> {
         if self.found.is_empty() {
             return Ok(value);
         }
-        let mut found = std::mem::take(&mut self.found);
+        let found = std::mem::take(&mut self.found);
+        Err(ConfigErrors(self.in_order(found)))
+    }
+
+    fn in_order(&self, mut found: Vec<(Place, Wrong)>) -> Vec<ConfigError> {
         found.sort_by_key(|(place, _)| *place);
-        let errors = found.into_iter().map(|(place, Wrong { problem, hint, .. })| ConfigError {
-            place: self.show(place),
-            problem,
-            hint,
-        });
-        Err(ConfigErrors(errors.collect()))
+        let error = |(place, Wrong { problem, hint, .. })| ConfigError { place: self.show(place), problem, hint };
+        found.into_iter().map(error).collect()
     }
 }

@@ -21,6 +21,7 @@ mod ports; // PortNumbers: ports by number, while others come and go
 mod raw; // what the files and variables say, layered by figment
 mod resolve; // raw to checked: names bound, handles unique, goto targets known
 pub mod show; // specifications back to words: what listings print
+mod slow; // what is right and will be slow
 mod table; // a table's fields, taken one by one
 mod u32; // match = { keys = [...] }: words of the packet, and tables
 pub mod units; // rates and sizes: 10mbit, 64k
@@ -48,6 +49,8 @@ pub struct Config {
     pub ports: Vec<Port>,
     /// Blocks: those the file names, and a private one for each port that has filters of its own.
     pub blocks: Vec<Block>,
+    /// What is right and will be slow, in the order of the files and their lines.
+    pub warnings: Vec<ConfigError>,
 }
 
 /// `[workers]`
@@ -69,6 +72,8 @@ pub struct Workers {
     pub chunk_size: u32,
     /// Back the UMEM with 2 MiB pages.
     pub huge_pages: bool,
+    /// Entries of a worker's flow cache; 0: none. Default 65536.
+    pub flow_cache: u32,
 }
 
 /// `idle = ...`
@@ -240,7 +245,8 @@ pub fn load_beside(
 ) -> Result<Config, ConfigErrors> {
     let mut problems = Problems::default();
     let root = raw::read(path, vars, &mut problems);
-    let config = resolve::resolve(root, running, &mut problems);
+    let mut config = resolve::resolve(root, running, &mut problems);
+    config.warnings = problems.take_warnings();
     problems.finish(config)
 }
 

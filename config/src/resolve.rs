@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::net::IpAddr;
 use std::path::PathBuf;
 
+use tidegate_classifiers::flow_cache::ENTRIES_MAX;
 use tidegate_classifiers::request::CHAIN_MAX;
 
 use crate::actions::port_id;
@@ -106,6 +107,7 @@ fn workers(mut table: Table, problems: &mut Problems) -> Workers {
         frames: table.read("frames", problems, |node| node.number(64..=16_777_216)),
         chunk_size: table.read("chunk_size", problems, |node| power_of_two(node, 2048, 4096)).unwrap_or(2048),
         huge_pages: table.read("huge_pages", problems, Node::boolean).unwrap_or(false),
+        flow_cache: table.read("flow_cache", problems, |node| node.number(0..=ENTRIES_MAX)).unwrap_or(65_536),
     };
     table.finish(problems);
     workers
@@ -332,5 +334,5 @@ fn bind(
         let block = port.block.and_then(|block| index_of.get(block).copied().flatten());
         Port { block, ..port }
     });
-    Config { workers, control, ports: ports.collect(), blocks }
+    Config { workers, control, ports: ports.collect(), blocks, warnings: Vec::new() }
 }

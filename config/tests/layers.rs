@@ -189,7 +189,7 @@ gate.d/1.toml:2:9: burst: 2000 is out of range; it goes from 1 to 256
 gate.d/1.toml:3:10: cores: 1 is there twice; one core for each worker
 gate.d/1.toml:3:13: cores: expected an integer, found a string; write it without quotes
 gate.d/1.toml:4:1: unknown field `colour` in [workers]; known fields: count, cores, idle, burst, ring_size, frames, \
-chunk_size, huge_pages
+chunk_size, huge_pages, flow_cache
 gate.d/1.toml:8:10: action: `pas` is not known; did you mean `pass`?
 gate.d/1.toml:10:6: on: no port or block is called `lan`; did you mean `wan`?
 gate.d/2.toml:4:8: name: `a b` is not a name; names are made of letters, digits, `-`, `_` and `.`

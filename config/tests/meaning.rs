@@ -232,6 +232,7 @@ fn settings_are_taken_as_they_are_written() {
         frames: Some(10_000),
         chunk_size: 4096,
         huge_pages: true,
+        flow_cache: 100_000,
     };
     assert_eq!(config.workers, workers);
     assert_eq!((config.control.socket, config.control.group.as_str()), (PathBuf::from("/tmp/x.sock"), "adm"));
@@ -289,6 +290,7 @@ fn defaults_are_those_of_the_reference() {
         frames: None,
         chunk_size: 2048,
         huge_pages: false,
+        flow_cache: 65_536,
     };
     assert_eq!(config.workers, workers);
     assert_eq!(config.control.socket, PathBuf::from("/run/tidegate/tidegate.sock"));

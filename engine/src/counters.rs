@@ -6,23 +6,50 @@
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use crossbeam_utils::CachePadded;
+use tidegate_classifiers::flow_cache::FlowCacheCounts;
 use tidegate_classifiers::port::{PortId, WorkerId};
 use tidegate_client::totals::PortCounters;
 pub use tidegate_client::totals::Totals;
 
 use crate::rings::KernelCounters;
 
-/// One slot for each worker and port.
+/// One slot for each worker and port, and one for each worker's flow cache.
 #[derive(Debug)]
 pub struct Counters {
     slots: Box<[CachePadded<PortCounters<AtomicU64>>]>,
     ports: usize,
+    flow_caches: Box<[CachePadded<[AtomicU64; 3]>]>,
 }
 
 impl Counters {
     /// All zero, for so many workers and ports.
     pub fn new(workers: usize, ports: usize) -> Self {
-        Counters { slots: (0..workers * ports).map(|_| CachePadded::default()).collect(), ports }
+        Counters {
+            slots: (0..workers * ports).map(|_| CachePadded::default()).collect(),
+            ports,
+            flow_caches: (0..workers).map(|_| CachePadded::default()).collect(),
+        }
+    }
+
+    /// Adds what the flow cache of `worker` counted. Only `worker` itself may call it.
+    ///
+    /// # Panics
+    /// If there is no such worker.
+    #[inline]
+    pub fn publish_flow_cache(&self, worker: WorkerId, FlowCacheCounts { hits, misses, passed_by }: FlowCacheCounts) {
+        for (counter, count) in self.flow_caches[usize::from(worker.0)].iter().zip([hits, misses, passed_by]) {
+            counter.store(counter.load(Relaxed) + count, Relaxed);
+        }
+    }
+
+    /// What the flow cache of `worker` counted.
+    ///
+    /// # Panics
+    /// If there is no such worker.
+    pub fn flow_cache(&self, worker: WorkerId) -> FlowCacheCounts {
+        let [hits, misses, passed_by] =
+            self.flow_caches[usize::from(worker.0)].each_ref().map(|counter| counter.load(Relaxed));
+        FlowCacheCounts { hits, misses, passed_by }
     }
 
     /// Adds what `worker` counted at `port`, and sets it back to zero. Only `worker` itself may call it, once per burst.
@@ -120,6 +147,15 @@ mod tests {
         assert_eq!(counters.port(PortId(3)), Totals::default(), "no such port");
         counters.reset(PortId(1));
         assert_eq!([0, 1, 2].map(|port| counters.port(PortId(port)).rx_packets), [9, 0, 36]);
+    }
+
+    #[test]
+    fn each_worker_has_a_flow_cache_of_its_own() {
+        let counters = Counters::new(2, 1);
+        let counts = |hits| FlowCacheCounts { hits, misses: 2 * hits, passed_by: 4 * hits };
+        counters.publish_flow_cache(WorkerId(1), counts(1));
+        counters.publish_flow_cache(WorkerId(1), counts(2));
+        assert_eq!([0, 1].map(|worker| counters.flow_cache(WorkerId(worker))), [counts(0), counts(3)]);
     }
 
     #[test]

@@ -265,6 +265,7 @@ impl Inner {
                 let workers = &inner.config.workers;
                 Worker::new(WorkerId(number), rings, Arc::clone(&inner.shared), workers.burst, workers.idle)
                     .taking(orders)
+                    .caching(workers.flow_cache)
                     .run(&flag)
             })
             .map_err(EngineError::Thread)?;

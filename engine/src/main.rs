@@ -19,7 +19,7 @@ use tidegate_engine::engine::Engine;
 use tidegate_engine::preview::Preview;
 use tidegate_engine::{demo, log, pcap, table, xdp};
 use tidegate_tc::Streams;
-use tracing::{error, info};
+use tracing::{error, info, warn};
 
 /// Filters are made by one thread and set free by another: the system's allocator has them wait for each other.
 #[global_allocator]
@@ -63,7 +63,8 @@ enum Command {
         #[arg(long, value_enum, default_value_t)]
         log_format: log::Format,
     },
-    /// Reads a file, its drop-ins and TIDEGATE_* variables, and reports every mistake as file:line:column.
+    /// Reads a file, its drop-ins and TIDEGATE_* variables, and reports every mistake as file:line:column; also filters that
+    /// are right and will be slow.
     Check {
         /// The configuration file.
         #[arg(default_value = DEFAULT_CONFIG, env = "TIDEGATE_CONFIG")]
@@ -102,7 +103,7 @@ enum Command {
         #[arg(long, default_value = DEFAULT_SOCKET, env = "TIDEGATE_SOCKET")]
         socket: PathBuf,
     },
-    /// Shows ports, queues, rates, drops by reason, filters with their hits.
+    /// Shows ports, queues, rates, drops by reason, filters with their hits, what packets cost by chain, flow caches.
     Status {
         /// As JSON, for programs.
         #[arg(long, short)]
@@ -231,6 +232,7 @@ fn run(file: &Path, socket: Option<PathBuf>, log_format: log::Format) -> ExitCod
         Err(errors) => return mistaken(&errors),
     };
     log::start(log_format);
+    config.warnings.iter().for_each(|warning| warn!("{warning}"));
     let stop = Arc::new(AtomicBool::new(false));
     for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
         // A second signal ends the process at once: whoever presses Ctrl-C twice means it.
@@ -325,6 +327,7 @@ fn export(socket: &Path) -> anyhow::Result<String> {
 fn check(file: &Path) -> ExitCode {
     match load(file) {
         Ok(config) => {
+            config.warnings.iter().for_each(|warning| eprintln!("{warning}"));
             let filters: usize = config.blocks.iter().map(|block| block.filters.len()).sum();
             let ports: Vec<&str> = config.ports.iter().map(|port| port.name.as_str()).collect();
             println!("{}: ok: {} ports ({}), {} filters", file.display(), ports.len(), ports.join(", "), filters);

@@ -258,6 +258,7 @@ impl Reloads {
         let config =
             (self.load)(&self.desk.rules.numbers()).map_err(|wrong| Refusal::new("EINVAL", wrong.to_string()))?;
         let parse = started.elapsed();
+        config.warnings.iter().for_each(|warning| warn!("{warning}"));
         // Back from a second trial leads to what was before the first one.
         let on_trial = self.desk.state().trial.is_some();
         let before = trial.map(|_| match self.before_trial.take().filter(|_| on_trial) {

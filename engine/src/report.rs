@@ -6,9 +6,11 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tidegate_classifiers::block::Block;
+use tidegate_classifiers::flow_cache;
 use tidegate_classifiers::plane::{Direction, Hook};
 use tidegate_classifiers::port::WorkerId;
-use tidegate_client::status::{PortStatus, QueueStatus, Rates, Status, WorkerStatus};
+use tidegate_classifiers::request::{self, ChainCost};
+use tidegate_client::status::{ChainStatus, FlowCacheStatus, PortStatus, QueueStatus, Rates, Status, WorkerStatus};
 use tidegate_client::wire::Refusal;
 use tidegate_config::{ForwardTo, OnExit};
 use tidegate_xdp_prog::{AttachMode, GateCounters};
@@ -19,6 +21,9 @@ use crate::engine::{Inner, lock};
 use crate::reload::Desk;
 use crate::samples::Listener;
 use crate::site::Stage;
+
+/// Chains of a report.
+const CHAINS_MAX: usize = 100;
 
 /// Span over which rates are averaged.
 const SPAN: Duration = Duration::from_secs(1);
@@ -115,11 +120,47 @@ impl Inner {
                     bursts: self.shared.bursts.count(WorkerId(number)),
                     restarts: info.restarts,
                     frames: info.frames,
+                    flow_cache: self.flow_cache(WorkerId(number)),
                 })
                 .collect(),
+            chains: self.chains(),
             filters: Vec::new(),
             reload: self.desk.status(),
         }
+    }
+
+    /// The chains where packets cost most.
+    fn chains(&self) -> Vec<ChainStatus> {
+        let blocks = self.rules.directory().named_blocks();
+        let costs =
+            blocks.iter().flat_map(|(name, block)| request::survey(block).into_iter().map(move |cost| (name, cost)));
+        let mut chains: Vec<ChainStatus> = costs
+            .map(|(name, ChainCost { chain, filters, masks, probes, walked })| ChainStatus {
+                block: name.to_string(),
+                chain,
+                filters: filters as u64,
+                masks: masks as u64,
+                probes: (10.0 * probes).round() / 10.0,
+                walked: walked as u64,
+            })
+            .collect();
+        #[expect(clippy::cast_precision_loss, reason = "of a few thousand")]
+        let cost = |chain: &ChainStatus| chain.probes + chain.walked as f64;
+        chains.sort_by(|a, b| cost(b).total_cmp(&cost(a)));
+        chains.truncate(CHAINS_MAX);
+        chains
+    }
+
+    fn flow_cache(&self, worker: WorkerId) -> Option<FlowCacheStatus> {
+        let wanted = self.config.workers.flow_cache;
+        let counts = self.shared.counters.flow_cache(worker);
+        (wanted > 0).then(|| FlowCacheStatus {
+            entries: flow_cache::entries(wanted) as u64,
+            hits: counts.hits,
+            misses: counts.misses,
+            passed_by: counts.passed_by,
+            hit_rate: counts.hit_rate(),
+        })
     }
 }
 

@@ -114,6 +114,32 @@ pub fn render(status: &Status, color: bool) -> String {
         ]);
     }
     out += &workers.render(color);
+
+    let mut chains = Table::new(&["<BLOCK", ">CHAIN", ">FILTERS", ">MASKS", ">PROBES", ">WALKED"]);
+    for c in &status.chains {
+        chains.row([
+            c.block.clone(),
+            c.chain.to_string(),
+            c.filters.to_string(),
+            c.masks.to_string(),
+            format!("{:.1}", c.probes),
+            c.walked.to_string(),
+        ]);
+    }
+    out += &chains.render(color);
+
+    let mut caches = Table::new(&[">WORKER", ">FLOW CACHE", ">HITS", ">MISSES", ">PASSED BY", ">HIT RATE"]);
+    for (worker, cache) in status.workers.iter().filter_map(|w| Some((w.worker, w.flow_cache.as_ref()?))) {
+        caches.row([
+            worker.to_string(),
+            cache.entries.to_string(),
+            cache.hits.to_string(),
+            cache.misses.to_string(),
+            cache.passed_by.to_string(),
+            format!("{:.1} %", 100.0 * cache.hit_rate),
+        ]);
+    }
+    out += &caches.render(color);
     out
 }
 
@@ -194,6 +220,8 @@ fn span(seconds: u64) -> String {
 
 #[cfg(test)]
 mod tests {
+    use tidegate_client::status::{ChainStatus, FlowCacheStatus, WorkerStatus};
+
     use super::*;
 
     #[test]
@@ -204,6 +232,45 @@ mod tests {
         table.row(["longer".into(), "7".into()]);
         assert_eq!(table.render(false), "\nNAME     N\na       10\nlonger   7\n");
         assert!(table.render(true).starts_with("\n\x1b[1mNAME"));
+    }
+
+    #[test]
+    fn chains_and_flow_caches_have_a_line_each() {
+        let flow_cache = FlowCacheStatus { entries: 8192, hits: 30, misses: 9, passed_by: 1, hit_rate: 0.75 };
+        let worker = |worker, flow_cache| WorkerStatus {
+            worker,
+            core: None,
+            state: "running".into(),
+            bursts: 0,
+            restarts: 0,
+            frames: 0,
+            flow_cache,
+        };
+        let status = Status {
+            version: String::new(),
+            pid: 1,
+            uptime_s: 0,
+            ports: Vec::new(),
+            workers: vec![worker(0, None), worker(1, Some(flow_cache))],
+            chains: vec![ChainStatus {
+                block: "wan".into(),
+                chain: 0,
+                filters: 900,
+                masks: 20,
+                probes: 2.5,
+                walked: 1,
+            }],
+            filters: Vec::new(),
+            reload: Default::default(),
+        };
+        let expected = "
+BLOCK  CHAIN  FILTERS  MASKS  PROBES  WALKED
+wan        0      900     20     2.5       1
+
+WORKER  FLOW CACHE  HITS  MISSES  PASSED BY  HIT RATE
+     1        8192    30       9          1    75.0 %
+";
+        assert!(render(&status, false).ends_with(expected), "{}", render(&status, false));
     }
 
     #[test]

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use arc_swap::{ArcSwap, Guard};
 use smallvec::{SmallVec, smallvec};
 use tidegate_classifiers::classify::{Context, Found};
+use tidegate_classifiers::flow_cache::FlowCache;
 use tidegate_classifiers::generation::Generation;
 use tidegate_classifiers::packet::Packet;
 use tidegate_classifiers::plane::Plane;
@@ -99,6 +100,8 @@ pub struct Worker<R: Rings> {
     kernel: Box<[KernelCounters]>,
     kernel_due_ns: u64,
     running: Running,
+    /// Nothing if it has none.
+    flow_cache: Option<FlowCache>,
     orders: Option<Orders<R::Queue>>,
     /// The port whose queue is to be given back, and when at the latest.
     leaving: Option<(PortId, Instant)>,
@@ -132,6 +135,7 @@ impl<R: Rings> Worker<R> {
             kernel: vec![KernelCounters::default(); PORTS_MAX.into()].into(),
             kernel_due_ns: 0,
             running: shared.bursts.start(id),
+            flow_cache: None,
             shared,
             orders: None,
             leaving: None,
@@ -141,6 +145,11 @@ impl<R: Rings> Worker<R> {
     /// The same, and takes `orders` between bursts.
     pub fn taking(self, orders: Orders<R::Queue>) -> Self {
         Worker { orders: Some(orders), ..self }
+    }
+
+    /// The same, with a flow cache of so many entries; without one for 0.
+    pub fn caching(self, entries: u32) -> Self {
+        Worker { flow_cache: (entries > 0).then(|| FlowCache::new(entries)), ..self }
     }
 
     /// The rings, for whoever plays the kernel between bursts.
@@ -195,7 +204,11 @@ impl<R: Rings> Worker<R> {
             let filters = block.as_ref().map(|block| (block, block.head()));
             let mut found: SmallVec<[Found<'_>; BURST_MAX]> = smallvec![Found::default(); self.parsed.len()];
             if let Some((_, head)) = &filters {
-                head.find(self.parsed.iter().map(|(_, packet)| packet), self.id, generation, &mut found);
+                let packets = self.parsed.iter().map(|(_, packet)| packet);
+                match &mut self.flow_cache {
+                    None => head.find(packets, self.id, generation, &mut found),
+                    Some(cache) => head.find_cached(packets, self.id, generation, &mut found, cache),
+                }
             }
             for ((frame, mut packet), found) in self.parsed.drain(..).zip(found) {
                 let (rings, tally, again) = (&mut self.rings, &mut self.tally, &mut self.again);
@@ -240,6 +253,9 @@ impl<R: Rings> Worker<R> {
         debug_assert_eq!(self.rings.census().in_hand(), 0, "frames are conserved (invariant 1)");
         if received > 0 {
             self.publish(ports);
+            if let Some(cache) = &mut self.flow_cache {
+                self.shared.counters.publish_flow_cache(self.id, cache.take_counts());
+            }
         }
         self.first = if self.first + 1 < ports.len() { self.first + 1 } else { 0 };
         self.running.boundary();

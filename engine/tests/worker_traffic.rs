@@ -9,10 +9,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use tidegate_classifiers::flow_cache::FlowCacheCounts;
+use tidegate_classifiers::flow_key::{DST_PORT, IP_PROTO};
 use tidegate_classifiers::plane::{Direction, Hook, Plane};
 use tidegate_classifiers::port::{PortId, WorkerId};
 use tidegate_classifiers::request::{
-    ActionSpec, FilterSpec, MirredSpec, Target, TargetPorts, add_filter, delete_filter,
+    ActionSpec, FilterKey, FilterSpec, FlowerSpec, KindSpec, MirredSpec, Target, TargetPorts, add_filter, delete_filter,
 };
 use tidegate_classifiers::verdict::{Control, DropReason};
 use tidegate_config::Idle;
@@ -370,6 +372,35 @@ fn counters_and_bursts_outlive_a_worker() {
         assert_eq!(shared.bursts.count(WorkerId(0)), expected);
         worker = Worker::new(WorkerId(0), MemoryRings::new(ROOMY), Arc::clone(&shared), 64, Idle::Busy);
     }
+}
+
+/// [DV-1], [DV-2]: packets of known flows meet what others meet, and what changes in between.
+#[test]
+fn a_flow_cache_knows_flows_and_no_more() {
+    let on_port = |port: u16, control| {
+        let mut spec = FlowerSpec::default();
+        for (field, value) in [(IP_PROTO, 17), (DST_PORT, u64::from(port))] {
+            spec.value.set(field, value);
+            spec.mask.set(field, field.max());
+        }
+        let kind = KindSpec::Flower(Box::new(spec));
+        FilterSpec { protocol: 0x0800, kind, ..matchall(0, 1 + u32::from(port), [gact(control)]) }
+    };
+    let block = block((0..20).map(|port| on_port(port, Control::Shot)));
+    let mut world = World::new(ROOMY, 64, ports(Some(Arc::clone(&block))));
+    let burst = |world: &mut World, port| {
+        assert!((0..8).all(|_| world.inject(LAN, &udp(1, port))));
+        world.burst();
+        world.sent(WAN).len()
+    };
+    let counts = |world: &World| world.shared.counters.flow_cache(WorkerId(0));
+    assert_eq!([3, 3, 30, 30].map(|port| burst(&mut world, port)), [0, 0, 8, 8]);
+    assert_eq!(counts(&world), FlowCacheCounts { hits: 16, misses: 16, passed_by: 0 });
+    assert_eq!(world.dropped(LAN, DropReason::Filter), 16);
+    delete_filter(&block, FilterKey::priority(0, 4)).unwrap();
+    add_filter(&block, &on_port(30, Control::Shot)).unwrap();
+    assert_eq!([3, 30].map(|port| burst(&mut world, port)), [8, 0]);
+    assert_eq!(counts(&world), FlowCacheCounts { hits: 16, misses: 32, passed_by: 0 });
 }
 
 #[test]

@@ -94,6 +94,11 @@ impl<A: Target, B: Target> Buckets<A, B> {
         }
     }
 
+    /// Some entry of a bucket, by its place.
+    pub(super) fn any<'a>(&'a self, place: usize, era: &'a Era) -> Option<Either<&'a A, &'a B>> {
+        self.at(place, era).slots.iter().find_map(|slot| slot.get(era))
+    }
+
     /// The slot with the first entry with `hash` that `f` says yes to. For the writer.
     pub(super) fn slot<'a>(
         &'a self,

@@ -8,10 +8,12 @@ use super::buckets::{Buckets, Gone};
 use super::bunch::{self, Bunch};
 use super::dimension::{Counts, Dimension, Facts, Family, SLICES};
 use super::era::Era;
+use super::outline::Outline;
 use super::rule::{Key, Mask, Rule};
 use super::sets::{Sets, Slot};
-use super::shared::{Either, Fork};
+use super::shared::{Either, Fork, Shared};
 use super::simd::Level;
+use super::stamps::Stamps;
 use super::trie::Update;
 use super::tuple::{Registry, Tuple, Tuples};
 use crate::filter::Filter;
@@ -28,6 +30,9 @@ pub(crate) struct Many {
     wide: AtomicBool,
     buckets: Buckets<Filter, Bunch>,
     level: Level,
+    /// What filters look at, and what has changed: for answers that are kept. There always is an outline.
+    outline: Shared<Outline>,
+    stamps: Stamps,
     /// Keys of the hash: two halves for each word, and for the protocol.
     secrets: [u64; WORDS + 1],
 }
@@ -59,6 +64,11 @@ impl Books {
             rng,
         }
     }
+
+    /// Filters, and tuples.
+    pub(super) fn count(&self) -> (usize, usize) {
+        (self.filters, self.registry.len())
+    }
 }
 
 impl Many {
@@ -70,6 +80,8 @@ impl Many {
             wide: AtomicBool::new(false),
             buckets: Buckets::new(),
             level: Level::of_this_processor(),
+            outline: Shared::new(Arc::new(Outline::empty())),
+            stamps: Stamps::new(),
             secrets: std::array::from_fn(|_| books.rng.u64(..)),
         }
     }
@@ -105,6 +117,17 @@ impl Many {
         self.level
     }
 
+    /// What filters look at. One that looks at more can be found only when there is another outline.
+    #[inline]
+    pub(super) fn outline<'a>(&'a self, era: &'a Era) -> &'a Outline {
+        self.outline.get(era).unwrap_or_else(|| unreachable!("there is one from the beginning"))
+    }
+
+    #[inline]
+    pub(super) fn stamps(&self) -> &Stamps {
+        &self.stamps
+    }
+
     /// Of the words of a key that filters of `tuple` look at, and of the protocol if they do. Nobody who does not know the secrets can
     /// choose keys that meet: products of sums with secret numbers (NH of UMAC, RFC 4418).
     #[inline(always)]
@@ -114,9 +137,7 @@ impl Many {
         for word in 0..WORDS {
             sum = sum.wrapping_add(product(key[word] & mask[word], self.secrets[word]));
         }
-        let mixed = u128::from(sum ^ 0x9e37_79b9_7f4a_7c15) * 0xda94_2042_e4dd_58b5;
-        #[expect(clippy::cast_possible_truncation, reason = "both halves, folded")]
-        let folded = (mixed ^ (mixed >> 64)) as u64;
+        let folded = folded(sum);
         #[expect(clippy::cast_possible_truncation, reason = "32 bits are enough for any number of buckets")]
         let hash = (folded ^ (folded >> 32)) as u32;
         hash
@@ -143,9 +164,11 @@ impl Many {
         {
             new.place().set_tuple(tuple.id(), old.place().hash());
             self.seat(tuple, new, Some(old), era, waste);
+            self.stamps.count(new.rule()); // the old one's rule is the same
             return;
         }
         self.admit(new, books, era, waste);
+        self.stamps.count(new.rule());
         if let Some(old) = old {
             self.remove(old, books, era, waste); // after the new one is there [FO-6]
         }
@@ -160,6 +183,7 @@ impl Many {
         if !self.unseat(&tuple, old, era, waste) {
             return;
         }
+        self.stamps.count(old.rule()); // before what was taken out can go
         let facts = Facts::of(old.rule(), tuple.bit());
         let mut update = Update { sets: &mut books.sets, era, cuts: Vec::new() };
         for family in facts.families() {
@@ -191,6 +215,10 @@ impl Many {
             books.families[family as usize].add(self.family(family), facts.bit(), &mut update);
         }
         waste.extend(update.cuts.into_iter().map(Waste::Cut));
+        let value = rule.map_or(FlowKey::EMPTY, Rule::value);
+        if let Some(outline) = self.outline(era).with(tuple.mask(), value.words()) {
+            waste.extend(self.outline.set(Some(Arc::new(outline))).map(Waste::Outline));
+        }
         place.set_tuple(tuple.id(), self.hash_of(&tuple, new));
         self.seat(&tuple, new, None, era, waste);
         books.filters += 1;
@@ -259,10 +287,19 @@ impl Many {
 
 /// Of the two halves of a word and two secret numbers.
 #[inline(always)]
-fn product(word: u64, secret: u64) -> u64 {
+pub(super) fn product(word: u64, secret: u64) -> u64 {
     const LOW: u64 = 0xffff_ffff;
     let (low, high) = ((word & LOW) + (secret & LOW), (word >> 32) + (secret >> 32));
     (low & LOW).wrapping_mul(high & LOW)
+}
+
+/// A sum of products, each bit of which every other one depends on.
+#[inline(always)]
+pub(super) fn folded(sum: u64) -> u64 {
+    let mixed = u128::from(sum ^ 0x9e37_79b9_7f4a_7c15) * 0xda94_2042_e4dd_58b5;
+    #[expect(clippy::cast_possible_truncation, reason = "both halves, folded")]
+    let folded = (mixed ^ (mixed >> 64)) as u64;
+    folded
 }
 
 /// Whether `there` is of `tuple` and has the key of `filter`, which would be of it.

@@ -11,7 +11,10 @@
 //!   reverse order. A search reads in the order in which filters come;
 //! * one that takes the place of another one of its key does so in one step [FO-6];
 //! * what is taken out is set free when no search that may have met it is left ([`era`]).
+//!
+//! What a search found can be kept and found again: what makes such an answer good is said in [`answers`].
 
+pub(crate) mod answers; // what searches have found, to be found again
 mod bits; // sets of tuples
 mod buckets; // a hash table that grows by one bucket at a time
 mod bunch; // filters of one key
@@ -20,6 +23,7 @@ pub(crate) mod era; // when what workers may hold is set free
 mod few; // filters that are asked one by one
 mod many; // filters that are found by their keys
 mod node; // what a trie is made of
+mod outline; // what filters look at
 pub(crate) mod place; // where in its chain a filter is asked
 pub(crate) mod rule; // what one filter matches
 mod search; // the first filters for packets, many at a time
@@ -27,6 +31,8 @@ mod sets; // sets of tuples, each one once
 mod shared; // pointers that requests replace while workers follow them
 mod simd; // many values at once, by what the processor has
 mod span; // the values that a filter asks for
+mod stamps; // what has changed, by network
+mod survey; // what a packet costs
 mod trie; // which tuples have a filter for a value
 mod tuple; // filters whose masks are alike
 pub(crate) mod versions; // filters of which a packet meets one at most
@@ -34,15 +40,17 @@ pub(crate) mod versions; // filters of which a packet meets one at most
 use std::fmt;
 
 use crate::filter::Filter;
-use crate::port::WorkerId;
 use crate::sync::{Arc, AtomicBool, Lock, Ordering, class};
 use buckets::Gone;
 use bunch::Bunch;
 use era::{Era, Eras, Over, Unlinked};
 use few::{FEW, Few};
-use many::{Books, Many};
+use many::Books;
+pub(crate) use many::Many;
+use outline::Outline;
 pub(crate) use search::{Query, WIDTH};
 use shared::{Shared, Target};
+pub(crate) use survey::Survey;
 use trie::Cut;
 use tuple::Tuple;
 
@@ -71,6 +79,7 @@ pub(crate) enum Waste {
     Contents(Unlinked<Contents>),
     Cut(Cut),
     Tuple(Unlinked<Tuple>),
+    Outline(Unlinked<Outline>),
     Gone(Gone<Filter, Bunch>),
 }
 
@@ -102,25 +111,24 @@ impl ChainIndex {
         }
     }
 
-    /// The first filter for each of up to [`WIDTH`] packets of `worker`, into `found`, which is as long.
-    pub(crate) fn first_of_each<'a>(
-        &'a self,
-        queries: &[Query<'_>],
-        found: &mut [Option<&'a Filter>],
-        worker: WorkerId,
-        era: &'a Era,
-    ) {
+    /// The first filter for each of up to [`WIDTH`] packets, into `found`, which is as long.
+    #[inline]
+    pub(crate) fn first_of_each<'a>(&'a self, queries: &[Query<'_>], found: &mut [Option<&'a Filter>], era: &'a Era) {
         match self.contents.get(era) {
             Some(Contents::Few(few)) => {
                 found.iter_mut().zip(queries).for_each(|(found, query)| *found = few.first(query));
             }
-            Some(Contents::Many(many)) => {
-                many.search::<WIDTH>(queries, found, era);
-                let filters = || found.iter().flatten();
-                filters().for_each(|filter| filter.prefetch(worker));
-                filters().for_each(|filter| filter.actions().prefetch_counters(worker));
-            }
+            Some(Contents::Many(many)) => many.search::<WIDTH>(queries, found, era),
             None => {}
+        }
+    }
+
+    /// Where answers can be asked for that are worth keeping; nothing where filters are so few that it is as fast to ask them.
+    #[inline]
+    pub(crate) fn many<'a>(&'a self, era: &'a Era) -> Option<&'a Many> {
+        match self.contents.get(era)? {
+            Contents::Few(_) => None,
+            Contents::Many(many) => Some(many),
         }
     }
 
@@ -191,6 +199,7 @@ impl Waste {
             Waste::Contents(contents) => contents.free(over),
             Waste::Cut(cut) => cut.free(over),
             Waste::Tuple(tuple) => tuple.free(over),
+            Waste::Outline(outline) => outline.free(over),
             Waste::Gone(gone) => gone.free(over),
         }
     }

@@ -166,6 +166,11 @@ impl Registry {
         self.get(self.id(mask, exact)?)
     }
 
+    /// How many there are.
+    pub(super) fn len(&self) -> usize {
+        self.by_shape.len()
+    }
+
     /// The tuple with this number.
     pub(super) fn get(&self, id: u32) -> Option<&Arc<Tuple>> {
         self.by_id.get(id as usize)?.as_ref().map(|listed| &listed.tuple)

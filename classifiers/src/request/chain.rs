@@ -4,9 +4,10 @@ use std::fmt;
 use std::num::ParseIntError;
 use std::str::FromStr;
 
-use super::{ChainInfo, ChainSpec, Cx, check_chain, filter, settled};
+use super::{ChainCost, ChainInfo, ChainSpec, Cx, check_chain, filter, settled};
 use crate::block::Block;
 use crate::error::RequestError;
+use crate::index::{ChainIndex, Survey};
 use crate::kind;
 use crate::ledger::By;
 use crate::sync::Arc;
@@ -115,6 +116,18 @@ pub fn dump_chains(block: &Arc<Block>, cursor: &mut ChainCursor, max: usize) -> 
         infos.push(block.core().info(&chain));
     }
     infos
+}
+
+/// What packets cost in each chain that clients see and that is not empty. It takes some microseconds a chain.
+pub fn survey(block: &Arc<Block>) -> Vec<ChainCost> {
+    let chains = list_chains(block).into_iter().filter_map(|index| block.core().get(index, None));
+    let costs = chains.filter_map(|chain| {
+        let list = chain.protos().load();
+        let Survey { filters, masks, probes } = list.index().map(ChainIndex::survey).unwrap_or_default();
+        let walked = list.count_walked();
+        (filters + walked > 0).then(|| ChainCost { chain: chain.index(), filters, masks, probes, walked })
+    });
+    costs.collect()
 }
 
 /// The indexes of all chains, in order of creation.

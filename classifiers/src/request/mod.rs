@@ -12,7 +12,7 @@ mod replay; // once more, after an attempt met somebody in the middle of somethi
 mod spec; // what requests say: plain data
 
 pub use action::{add_actions, delete_actions, dump_actions, flush_actions, get_action};
-pub use chain::{ChainCursor, add_chain, change_chain, delete_chain, dump_chains, get_chain, list_chains};
+pub use chain::{ChainCursor, add_chain, change_chain, delete_chain, dump_chains, get_chain, list_chains, survey};
 pub use dump::{Cursor, dump, dump_page};
 pub use filter::{add_filter, configure_filter, delete_filter, get_filter, new_filter};
 pub use spec::*;

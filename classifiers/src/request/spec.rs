@@ -127,6 +127,22 @@ pub struct ChainInfo {
     pub template: Option<KindSpec>,
 }
 
+/// What a packet costs in a chain, by what the chain holds.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct ChainCost {
+    /// Number within the block.
+    pub chain: u32,
+    /// Filters that are found by their keys.
+    pub filters: usize,
+    /// Different masks of theirs.
+    pub masks: usize,
+    /// How many of these masks a packet may have to be looked up in: an average over packets made from filters, computed from
+    /// the index. Of up to eight filters, how many there are.
+    pub probes: f64,
+    /// Priorities whose kind has each packet ask them, one after the other: fw and u32.
+    pub walked: usize,
+}
+
 /// Where a filter is in its block.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct FilterId {

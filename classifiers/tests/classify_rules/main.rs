@@ -16,5 +16,6 @@ mod requests; // handles, priorities, the error catalogue, chains
 mod stage; // requests in the middle of requests, workers that stand still
 mod statistics; // what is counted, and when
 mod support; // a block, a world and packets to try them with
+mod survey; // what packets cost, by what chains hold
 mod verdicts; // section 20, one by one
 mod walk; // from proto to proto, from chain to chain

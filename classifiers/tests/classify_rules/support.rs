@@ -5,6 +5,7 @@ use tidegate_classifiers::block::Block;
 use tidegate_classifiers::chain::Head;
 use tidegate_classifiers::classify::{Context, Found};
 use tidegate_classifiers::error::RequestError;
+use tidegate_classifiers::flow_cache::FlowCache;
 use tidegate_classifiers::flow_key::{self, Field};
 use tidegate_classifiers::packet::Packet;
 use tidegate_classifiers::port::{Egress, PortId, WorkerId};
@@ -54,6 +55,8 @@ pub(crate) struct Rig {
     pub(crate) world: World,
     rng: fastrand::Rng,
     pub(crate) now_ns: u64,
+    /// A small one, so that flows give way to each other.
+    cache: FlowCache,
 }
 
 impl Rig {
@@ -67,7 +70,7 @@ impl Rig {
 
     /// Around a block that is there.
     pub(crate) fn over(block: Arc<Block>) -> Rig {
-        Rig { block, world: World::default(), rng: fastrand::Rng::with_seed(1), now_ns: 0 }
+        Rig { block, world: World::default(), rng: fastrand::Rng::with_seed(1), now_ns: 0, cache: FlowCache::new(32) }
     }
 
     /// What becomes of `packet`, a nanosecond after the one before.
@@ -77,12 +80,15 @@ impl Rig {
         self.send_to(&head, WorkerId(0), packet)
     }
 
-    /// As a worker does it with the packets of a burst.
+    /// As a worker does it with the packets of a burst. Its flow cache has found the same.
     pub(crate) fn send_together(&mut self, packets: &[Packet]) -> Vec<Verdict> {
         let block = Arc::clone(&self.block);
         let (generation, head) = (block.plane().generation(), block.head());
         let mut found = vec![Found::default(); packets.len()];
         head.find(packets, WorkerId(0), generation, &mut found);
+        let mut cached = vec![Found::default(); packets.len()];
+        head.find_cached(packets, WorkerId(0), generation, &mut cached, &mut self.cache);
+        assert_eq!(cached, found);
         let classify = |(packet, found): (&Packet, Found<'_>)| {
             self.now_ns += 1;
             let (worker, now_ns) = (WorkerId(0), self.now_ns);

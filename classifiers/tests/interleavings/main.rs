@@ -16,6 +16,7 @@ mod actions; // shared actions: delete, bind, replace
 mod blocks; // bind and unbind beside requests
 mod chains; // chain add, delete, flush and goto
 mod deletes; // filters and priorities that go while others come
+mod flow_caches; // flow caches beside requests
 mod groups; // mask groups of flower
 mod handles; // two requests that want one handle
 mod protos; // two requests that create one priority

@@ -2,8 +2,9 @@
 
 use tidegate_classifiers::block::Block;
 use tidegate_classifiers::chain::Head;
-use tidegate_classifiers::classify::Context;
+use tidegate_classifiers::classify::{Context, Found};
 use tidegate_classifiers::error::RequestError;
+use tidegate_classifiers::flow_cache::FlowCache;
 use tidegate_classifiers::flow_key::{DST_MAC, SRC_MAC};
 use tidegate_classifiers::generation::Generation;
 use tidegate_classifiers::packet::Packet;
@@ -145,13 +146,26 @@ pub(crate) fn burst(block: &Block) -> Burst {
 
 /// The same, in a burst that began before.
 pub(crate) fn send_at(block: &Block, burst: &Burst, from: u64, to: u64) -> Verdict {
+    send_found(block, burst, None, from, to)
+}
+
+/// The same in a burst of its own, by a worker with a flow cache.
+pub(crate) fn send_cached(block: &Block, cache: &mut FlowCache, from: u64, to: u64) -> Verdict {
+    send_found(block, &burst(block), Some(cache), from, to)
+}
+
+fn send_found(block: &Block, burst: &Burst, cache: Option<&mut FlowCache>, from: u64, to: u64) -> Verdict {
     let mac = |n: u64| n.to_be_bytes()[2..].to_vec();
     let frame = [mac(to), mac(from), vec![0x88, 0xb5], vec![0; 20]].concat();
     let mut packet = Packet::parse(&frame, PortId(0)).unwrap();
     let (mut rng, mut egress) = (fastrand::Rng::with_seed(1), InHand(&frame));
     let mut cx =
         Context { worker: WorkerId(0), generation: burst.generation, now_ns: 1, rng: &mut rng, egress: &mut egress };
-    block.classify(&burst.head, &mut packet, &mut cx)
+    let mut found = [Found::default()];
+    if let Some(cache) = cache {
+        burst.head.find_cached([&packet], burst.generation, &mut found, cache);
+    }
+    block.classify_found(&burst.head, found[0], &mut packet, &mut cx)
 }
 
 /// A packet in hand: no ports, but its bytes.

@@ -40,7 +40,7 @@ impl Quiescence for Bursts {
     }
 }
 
-struct NoPorts;
+pub(crate) struct NoPorts;
 
 impl Egress for NoPorts {
     fn ready(&self, _: PortId) -> bool {

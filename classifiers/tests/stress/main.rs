@@ -8,6 +8,7 @@
 mod actions; // shared actions, found by index
 mod chains; // flush, hidden chains, templates, rebinding
 mod filters; // one handle, one mask group, many filters
+mod flow_cache; // flow caches beside clients
 mod index; // how packets find filters, while those come and go
 mod load; // stalled workers, permanent flushers, everything at once
 mod protos; // who creates, who adopts, who cleans up

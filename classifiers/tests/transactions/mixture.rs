@@ -6,6 +6,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use tidegate_classifiers::block::Block;
+use tidegate_classifiers::flow_cache::FlowCache;
 use tidegate_classifiers::live::LiveCounts;
 use tidegate_classifiers::plane::Plane;
 use tidegate_classifiers::reap::Quiescence;
@@ -114,7 +115,7 @@ fn number_of(version: u64) -> u16 {
 
 /// A worker.
 fn work(plane: &Plane, blocks: &[Arc<Block>; 2], bursts: &AtomicU64, stop: &AtomicBool, checked: &AtomicU64) {
-    let mut latest = plane.generation();
+    let (mut latest, mut cache) = (plane.generation(), FlowCache::new(64));
     while !stop.load(Ordering::Relaxed) {
         let generation = plane.generation();
         assert!(generation >= latest, "generations only grow");
@@ -123,6 +124,7 @@ fn work(plane: &Plane, blocks: &[Arc<Block>; 2], bursts: &AtomicU64, stop: &Atom
         for block in blocks {
             let burst = burst_of(block, generation);
             assert_eq!(burst.meets(PORTS), expected, "generation {generation}");
+            assert_eq!(burst.meets_cached(PORTS, &mut cache), expected, "generation {generation}, by the flow cache");
         }
         checked.fetch_add(1, Ordering::Relaxed);
         bursts.store(bursts.load(Ordering::Relaxed) + 1, Ordering::Release);

@@ -4,9 +4,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use etherparse::PacketBuilder;
 use tidegate_classifiers::block::Block;
 use tidegate_classifiers::chain::Head;
-use tidegate_classifiers::classify::Context;
+use tidegate_classifiers::classify::{Context, Found};
 use tidegate_classifiers::error::RequestError;
 use tidegate_classifiers::event::{Event, Notice, Subscription};
+use tidegate_classifiers::flow_cache::FlowCache;
 use tidegate_classifiers::flow_key;
 use tidegate_classifiers::generation::Generation;
 use tidegate_classifiers::live::LiveCounts;
@@ -104,12 +105,23 @@ impl Burst {
         ports.map(|port| self.meet(&tcp(port)))
     }
 
+    /// The same by way of a flow cache.
+    pub(crate) fn meets_cached<const N: usize>(&self, ports: [u16; N], cache: &mut FlowCache) -> [u32; N] {
+        let (packets, mut found) = (ports.map(tcp), [Found::default(); N]);
+        self.head.find_cached(&packets, self.generation, &mut found, cache);
+        std::array::from_fn(|i| self.meet_found(found[i], &packets[i]))
+    }
+
     pub(crate) fn meet(&self, packet: &Packet) -> u32 {
+        self.meet_found(Found::default(), packet)
+    }
+
+    fn meet_found(&self, found: Found<'_>, packet: &Packet) -> u32 {
         let mut rng = fastrand::Rng::with_seed(1);
         let mut egress = AllPorts;
         let mut cx =
             Context { worker: WorkerId(0), generation: self.generation, now_ns: 1, rng: &mut rng, egress: &mut egress };
-        match self.block.classify(&self.head, &mut packet.clone(), &mut cx) {
+        match self.block.classify_found(&self.head, found, &mut packet.clone(), &mut cx) {
             Verdict::Redirect(port) => u32::from(port.0),
             Verdict::Pass => 0,
             other => panic!("{other:?}"),

@@ -7,12 +7,12 @@ use crate::{Config, Control, ForwardTo, PassList, Port, Workers};
 
 /// Every setting by its name in the file, and the block of each port; values as text, for comparison and for people.
 pub fn settings(config: &Config) -> BTreeMap<String, String> {
-    let Config { workers, control, ports, blocks } = config;
+    let Config { workers, control, ports, blocks, warnings: _ } = config;
     let mut settings = BTreeMap::new();
     let mut set = |key: String, value: &dyn Debug| _ = settings.insert(key, format!("{value:?}").to_lowercase());
 
-    let Workers { count, cores, idle, burst, ring_size, frames, chunk_size, huge_pages } = workers;
-    let fields: [(&str, &dyn Debug); 8] = [
+    let Workers { count, cores, idle, burst, ring_size, frames, chunk_size, huge_pages, flow_cache } = workers;
+    let fields: [(&str, &dyn Debug); 9] = [
         ("count", count),
         ("cores", cores),
         ("idle", idle),
@@ -21,6 +21,7 @@ pub fn settings(config: &Config) -> BTreeMap<String, String> {
         ("frames", frames),
         ("chunk_size", chunk_size),
         ("huge_pages", huge_pages),
+        ("flow_cache", flow_cache),
     ];
     fields.into_iter().for_each(|(field, value)| set(format!("workers.{field}"), value));
     let Control { socket, group } = control;

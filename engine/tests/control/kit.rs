@@ -145,6 +145,7 @@ impl Gateway for Still {
             uptime_s: 60,
             ports: Vec::new(),
             workers: Vec::new(),
+            chains: Vec::new(),
             filters: Vec::new(),
             reload: ReloadStatus::default(),
         }

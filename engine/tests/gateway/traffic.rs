@@ -87,6 +87,39 @@ fn filters_see_vlan_tags_ipv6_and_fragments() {
 }
 
 #[test]
+fn status_says_what_packets_cost_and_check_which_filters_are_slow() {
+    let Some(site) = Site::new(&["a", "b"]) else { return };
+    let filter = |matching: String| {
+        format!(
+            "[[filter]]\non = \"a\"\nprotocol = \"ip\"\naction = \"drop\"\nmatch = {{ ip_proto = \"udp\", {matching} }}\n"
+        )
+    };
+    let filters: String = (1..=20).map(|port| filter(format!("dst_port = {port}"))).collect();
+    let settings = "[workers]\nflow_cache = 1000\n";
+    let gateway = site.start(&wire(&format!("{settings}{filters}")));
+    let mut a = site.station("a");
+    assert!((0..20).all(|_| a.send(&udp(9, 1, 60))));
+    let status = gateway.settled(20);
+    let chain = &status.chains[0];
+    assert_eq!((chain.block.as_str(), chain.chain, chain.filters, chain.masks, chain.walked), ("a", 0, 20, 1, 0));
+    assert!(chain.probes > 0.0 && chain.probes <= 1.0, "{chain:?}");
+    let cache = status.workers[0].flow_cache.as_ref().unwrap();
+    assert_eq!((cache.entries, cache.hits + cache.misses, cache.passed_by), (1024, 20, 0));
+    let table = site.tidegate(&["status"]).1;
+    assert!(table.contains("PROBES") && table.contains("FLOW CACHE"), "{table}");
+
+    let ranges: String = (0..65).map(|n| filter(format!("dst_port = \"{}-{}\"", 10 * n + 1, 10 * n + 5))).collect();
+    site.rewrite(&wire(&ranges));
+    let path = site.file();
+    let (code, said) = site.tidegate(&["check", path.to_str().unwrap()]);
+    assert!(
+        code == Some(0) && said.contains(": slow: 65 filters in chain 0 of block `a` differ by port ranges"),
+        "{said}"
+    );
+    gateway.stop();
+}
+
+#[test]
 fn frames_too_long_are_dropped_with_a_counted_reason() {
     let Some(site) = Site::new(&["a", "b"]) else { return };
     site.ip("link set dev a mtu 3000");

@@ -88,7 +88,8 @@ impl World {
 
     pub(crate) fn with_idle(layout: Layout, burst_size: u16, ports: Vec<PortState>, idle: Idle) -> Self {
         let shared = Arc::new(Shared::new(Bursts::new(2), Plane::standalone(2), ports));
-        let worker = Worker::new(WorkerId(0), MemoryRings::new(layout), Arc::clone(&shared), burst_size, idle);
+        let worker =
+            Worker::new(WorkerId(0), MemoryRings::new(layout), Arc::clone(&shared), burst_size, idle).caching(64);
         let (handover, orders) = handover();
         World { worker: worker.taking(orders), handover, closed: BTreeMap::new(), shared }
     }
