@@ -112,7 +112,6 @@ impl ChainIndex {
     }
 
     /// The first filter for each of up to [`WIDTH`] packets, into `found`, which is as long.
-    #[inline]
     pub(crate) fn first_of_each<'a>(&'a self, queries: &[Query<'_>], found: &mut [Option<&'a Filter>], era: &'a Era) {
         match self.contents.get(era) {
             Some(Contents::Few(few)) => {
