@@ -1,7 +1,6 @@
 //! What the processor does with many values at once, where it can.
 //!
 //! A search is compiled once for each [`Level`], and each must answer as [`Plain`] does.
-#![expect(unsafe_code, reason = "instructions that not every processor has")]
 
 use super::bits::Bits;
 use super::node::BOUNDS;
@@ -83,6 +82,7 @@ impl Vectors for Plain {
 }
 
 #[cfg(all(target_arch = "x86_64", not(feature = "shuttle")))]
+#[expect(unsafe_code, reason = "instructions that not every processor has")]
 mod x86 {
     use std::arch::is_x86_feature_detected as has;
     use std::arch::x86_64::{

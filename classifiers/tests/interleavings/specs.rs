@@ -163,7 +163,7 @@ fn send_found(block: &Block, burst: &Burst, cache: Option<&mut FlowCache>, from:
         Context { worker: WorkerId(0), generation: burst.generation, now_ns: 1, rng: &mut rng, egress: &mut egress };
     let mut found = [Found::default()];
     if let Some(cache) = cache {
-        burst.head.find_cached([&packet], burst.generation, &mut found, cache);
+        burst.head.find_cached([&packet], WorkerId(0), burst.generation, &mut found, cache);
     }
     block.classify_found(&burst.head, found[0], &mut packet, &mut cx)
 }

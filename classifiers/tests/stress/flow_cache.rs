@@ -90,8 +90,8 @@ fn a_flow_cache_is_exact() {
             let verdicts = bursts[number].burst(|| {
                 let (generation, head) = (plane.generation(), block.head());
                 let mut found = [Found::default(); 2 * FLOWS];
-                head.find_cached(&packets[..FLOWS], generation, &mut found[..FLOWS], &mut cache);
-                head.find_cached(&packets[FLOWS..], generation, &mut found[FLOWS..], &mut others);
+                head.find_cached(&packets[..FLOWS], WorkerId(0), generation, &mut found[..FLOWS], &mut cache);
+                head.find_cached(&packets[FLOWS..], WorkerId(0), generation, &mut found[FLOWS..], &mut others);
                 let each = packets.iter().zip(found);
                 each.map(|(packet, found)| {
                     let (worker, mut egress) = (WorkerId(number as u16), NoPorts);

@@ -108,7 +108,7 @@ impl Burst {
     /// The same by way of a flow cache.
     pub(crate) fn meets_cached<const N: usize>(&self, ports: [u16; N], cache: &mut FlowCache) -> [u32; N] {
         let (packets, mut found) = (ports.map(tcp), [Found::default(); N]);
-        self.head.find_cached(&packets, self.generation, &mut found, cache);
+        self.head.find_cached(&packets, WorkerId(0), self.generation, &mut found, cache);
         std::array::from_fn(|i| self.meet_found(found[i], &packets[i]))
     }
 
