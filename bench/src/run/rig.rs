@@ -1,0 +1,233 @@
+//! A gateway between the two ends of the tester, and one trial after the other.
+//!
+//! ```text
+//!  outside: tester ── far-in ═══ in  gateway  out ═══ far-out ── tester
+//! ```
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail, ensure};
+use hdrhistogram::Histogram;
+use tidegate_classifiers::verdict::DropReason;
+use tidegate_client::status::{PortStatus, Status};
+use tidegate_engine::cpu;
+
+use super::report::{Inside, Latency, TrialReport};
+use super::trouble::{Done, Trouble};
+use crate::Idle;
+use crate::disturbance::{waited, waited_by};
+use crate::gateway::{self, Gateway};
+use crate::scenario::Scenario;
+use crate::scenario::filters::{BLOCK, Filters};
+use crate::tester::pace::Pace;
+use crate::tester::wire::XskWire;
+use crate::tester::{self, Load, Trial};
+use crate::topology::{Placement, Topology, far_end};
+
+/// The first one that ports share.
+const BLOCK_INDEX: u32 = 1;
+const THIS_THREAD: &str = "/proc/thread-self";
+
+/// Everything that a trial takes.
+pub(crate) struct Rig {
+    placement: Placement,
+    filters: Filters,
+    wire: XskWire,
+    trouble: Option<Trouble>,
+    gateway: Gateway,
+    trials: u16,
+    /// Dropped last: the others live in it.
+    _topology: Topology,
+}
+
+/// How a gateway is set up, besides the scenario.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Setup<'a> {
+    pub(crate) placement: Placement,
+    /// What the worker does when no packet waits.
+    pub(crate) idle: Idle,
+    /// Folder of ClassBench's sets.
+    pub(crate) data: &'a Path,
+    pub(crate) seed: u64,
+}
+
+/// What a gateway counted.
+#[derive(Clone, Debug, Default)]
+struct Counted {
+    received: u64,
+    sent: u64,
+    by_filter: u64,
+    /// By reason, of all ports.
+    dropped: BTreeMap<String, u64>,
+}
+
+impl Rig {
+    /// Starts everything, with the filters of `scenario` in place.
+    ///
+    /// # Errors
+    /// If something is missing or does not start.
+    pub(crate) fn start(scenario: &Scenario, setup: &Setup<'_>) -> Result<Rig> {
+        let Setup { placement, idle, data, seed } = *setup;
+        let filters = Filters::new(scenario, data, seed)?;
+        let topology = Topology::new("run", &["in", "out"])?;
+        let folder = topology.folder()?;
+        let text = format!(
+            "[workers]\ncount = 1\ncores = [{}]\nidle = \"{}\"\n\n[control]\nsocket = \"{}\"\n\n\
+             [port.in]\nforward_to = \"out\"\nblock = \"{BLOCK}\"\n\n[port.out]\nforward_to = \"in\"\nblock = \"{BLOCK}\"\n\n[block.{BLOCK}]\n{}",
+            placement.worker,
+            idle.name(),
+            folder.join("control.sock").display(),
+            filters.text
+        );
+        let gateway = Gateway::start(&topology.gateway, gateway::config(&folder, &text)?, placement.generator)?;
+        let block = gateway.plane().block(BLOCK_INDEX)?;
+        filters.request(&block)?;
+        let trouble = scenario.disturbance.map(|disturbance| Trouble::new(disturbance, &block, &folder, &text));
+        let wire = XskWire::open(&topology.outside, &far_end("in"), &far_end("out"))?;
+        let trouble = trouble.transpose()?;
+        Ok(Rig { placement, filters, wire, trouble, gateway, trials: 0, _topology: topology })
+    }
+
+    /// Sends `rate` packets a second for `span`, with the scenario's disturbance beside it if `disturbed`. Also the latency of
+    /// each packet, in ns.
+    ///
+    /// # Errors
+    /// If a part of it fails.
+    pub(crate) fn trial(
+        &mut self,
+        rate: u32,
+        span: Duration,
+        disturbed: bool,
+    ) -> Result<(TrialReport, Histogram<u64>)> {
+        self.trials = self.trials.wrapping_add(1);
+        let load = Load { run: self.trials, pace: Pace { rate }, span_ns: u64::try_from(span.as_nanos())? };
+        let Rig { placement, filters, wire, trouble, gateway, .. } = self;
+        let core = placement.generator;
+        let (before, missed) = (Counted::of(gateway)?, wire.missed());
+        let worker_waited = waited(Gateway::WORKER)?;
+        let (stop, begin) = (AtomicBool::new(false), Instant::now());
+        let (trial, tester_core_lost, done) = thread::scope(|scope| {
+            let test = || -> Result<(Trial, f64)> {
+                cpu::pin(core).with_context(|| format!("core {core}"))?;
+                let (waited, clock) = (waited_by(THIS_THREAD.as_ref())?, Instant::now());
+                let trial = tester::run(wire, &filters.flows, load);
+                stop.store(true, Ordering::Relaxed);
+                let waited = waited_by(THIS_THREAD.as_ref())? - waited;
+                Ok((trial?, waited.div_duration_f64(clock.elapsed())))
+            };
+            let tester = thread::Builder::new().name("tester".into()).spawn_scoped(scope, test)?;
+            let trouble = trouble.as_mut().filter(|_| disturbed).map(|trouble| {
+                scope.spawn(|| -> Result<Done> {
+                    cpu::pin(core)?;
+                    trouble.make(gateway, &stop, begin)
+                })
+            });
+            let tested = tester.join().unwrap_or_else(|_| bail!("it panicked")).context("tester");
+            stop.store(true, Ordering::Relaxed);
+            let done =
+                trouble.map(|thread| thread.join().unwrap_or_else(|_| bail!("it panicked")).context("disturbance"));
+            let (trial, core_lost) = tested?;
+            anyhow::Ok((trial, core_lost, done.transpose()?))
+        })?;
+        let worker_core_lost = (waited(Gateway::WORKER)? - worker_waited).div_duration_f64(begin.elapsed());
+        let counted = Counted::of(gateway)?.since(&before);
+        let missed = wire.missed() - missed;
+        let offered = trial.offered();
+        let Trial { balance, unsent, lag, sending_ns } = trial;
+        let counts = balance.counts;
+        let report = TrialReport {
+            rate,
+            #[expect(clippy::cast_precision_loss, reason = "seconds for people")]
+            seconds: sending_ns as f64 / 1e9,
+            offered,
+            counts,
+            faults: balance.faults,
+            slowest: balance.slowest,
+            wrongly_dropped: counted.by_filter.saturating_sub(counts.sent - counts.must_arrive),
+            unsent,
+            missed,
+            inside: Inside {
+                lost_before: counts.sent.saturating_sub(counted.received),
+                received: counted.received,
+                by_filter: counted.by_filter,
+                lost: counted.dropped,
+                sent: counted.sent,
+            },
+            latency: Latency::of(&balance.latency),
+            lag: Latency::of(&lag),
+            worker_core_lost,
+            tester_core_lost,
+            done,
+            timeline: balance.timeline,
+        };
+        Ok((report, balance.latency))
+    }
+
+    /// How the gateway's queues are bound, in the words of `tidegate status`.
+    ///
+    /// # Errors
+    /// If it does not answer.
+    pub(crate) fn mode(&self) -> Result<String> {
+        Ok(self.gateway.brief_status()?.ports.first().map(|port| port.mode.clone()).unwrap_or_default())
+    }
+
+    /// Flows that are sent, and filters that run.
+    ///
+    /// # Errors
+    /// If the gateway does not answer.
+    pub(crate) fn flows(&self) -> usize {
+        self.filters.flows.len()
+    }
+
+    /// Stops everything.
+    ///
+    /// # Errors
+    /// If the gateway lost a frame or left something behind.
+    pub(crate) fn stop(self) -> Result<()> {
+        let Rig { gateway, wire, trouble, .. } = self;
+        drop((wire, trouble));
+        ensure!(gateway.stop()?, "the gateway lost a frame, or left something behind");
+        Ok(())
+    }
+}
+
+impl Counted {
+    fn of(gateway: &Gateway) -> Result<Counted> {
+        Ok(Counted::from(&gateway.brief_status()?))
+    }
+
+    /// What was added after `before`.
+    fn since(mut self, before: &Counted) -> Counted {
+        for (reason, packets) in &mut self.dropped {
+            *packets -= before.dropped.get(reason).copied().unwrap_or(0);
+        }
+        self.dropped.retain(|_, packets| *packets > 0);
+        Counted {
+            received: self.received - before.received,
+            sent: self.sent - before.sent,
+            by_filter: self.by_filter - before.by_filter,
+            dropped: self.dropped,
+        }
+    }
+}
+
+impl From<&Status> for Counted {
+    fn from(status: &Status) -> Counted {
+        let sum = |count: fn(&PortStatus) -> u64| status.ports.iter().map(count).sum();
+        let mut dropped = BTreeMap::new();
+        for reason in DropReason::ALL.into_iter().filter(|&reason| reason != DropReason::Filter) {
+            let packets = status.ports.iter().map(|port| port.totals.dropped[reason.index()]).sum();
+            dropped.insert(reason.name().to_owned(), packets);
+        }
+        Counted {
+            received: sum(|port| port.totals.rx_packets),
+            sent: sum(|port| port.totals.tx_packets),
+            by_filter: sum(|port| port.totals.dropped[DropReason::Filter.index()]),
+            dropped,
+        }
+    }
+}

@@ -1,0 +1,121 @@
+//! Runs through a real gateway.
+
+use std::fs;
+use std::path::Path;
+
+use clap::Parser;
+use tidegate_engine::lab::Lab;
+
+use super::*;
+use crate::tester::accounts::{Counts, FaultKind};
+
+#[derive(Parser)]
+struct Line {
+    #[command(flatten)]
+    options: Options,
+}
+
+fn options(line: &str) -> Options {
+    Line::try_parse_from(format!("run {line}").split(' ')).unwrap().options
+}
+
+/// Runs `text` as a scenario, and reads the report it wrote.
+fn report(folder: &Path, text: &str, more: &str) -> (bool, RunReport) {
+    let (file, json) = (folder.join("mine.toml"), folder.join("report.json"));
+    fs::write(&file, text).unwrap();
+    let good = run(&options(&format!("{} --json {}{more}", file.display(), json.display()))).unwrap();
+    (good, serde_json::from_str(&fs::read_to_string(json).unwrap()).unwrap())
+}
+
+const SLOW: &str = "[load]\nrate = 5000\nseconds = 1\nrounds = 1\n";
+
+#[test]
+fn every_packet_through_a_gateway_is_accounted_for() {
+    if !Lab::allowed() {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    for mix in ["sizes = [64, 1514]", "vlan = 7\nsizes = [68]", "ipv6 = 50\nsizes = [84, 300]"] {
+        let text = format!("{SLOW}[rules]\ngenerated = 20\n[traffic]\nflows = 100\ndrop = 30\n{mix}\n");
+        let (good, report) = report(folder.path(), &text, "");
+        let [point] = &*report.points else { panic!("{report:?}") };
+        let round = &point.rounds[0];
+        assert!(good, "{:?}", round.faults);
+        assert_eq!((round.counts.sent, round.counts.must_arrive, round.unsent), (5000, 3500, 0));
+        assert_eq!((round.inside.received, round.inside.by_filter, round.inside.sent), (5000, 1500, 3500));
+        let counts = Counts { sent: 5000, must_arrive: 3500, arrived: 3500, ..Counts::default() };
+        assert_eq!(round.counts, counts, "{:?}", round.faults);
+        assert!(round.latency.p50 > 0 && round.latency.max >= round.latency.p50);
+        assert_eq!(report.text, text);
+    }
+}
+
+#[test]
+fn filters_that_are_wrong_are_found_out() {
+    if !Lab::allowed() {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let run = |filter: &str| {
+        let filter =
+            format!("[[filter]]\non = \"edge\"\nmatch = {{ ip_proto = \"udp\", {filter} }}\naction = \"drop\"\n");
+        fs::write(folder.path().join("filters.toml"), filter).unwrap();
+        let text = format!("{SLOW}[rules]\nfile = \"filters.toml\"\n[traffic]\nflows = 100\ndrop = 10\n");
+        let (good, report) = report(folder.path(), &text, "");
+        (good, report.points[0].rounds[0].clone())
+    };
+    let (good, round) = run("dst_port = 9");
+    assert!(good, "{:?}", round.faults);
+    // One flow that must pass is dropped as well.
+    let (good, round) = run("dst_port = \"7-9\", src_ip = \"198.18.0.0/25\"");
+    assert!(!good && round.wrongly_dropped == 4500 && round.counts.lost == 4500, "{round:?}");
+    // None that must be dropped is.
+    let (good, round) = run("dst_port = 99");
+    assert!(!good, "{round:?}");
+    assert_eq!(round.counts.faults(), [(FaultKind::WrongVerdict, 500)]);
+    assert!(round.faults[0].detail.starts_with("it had to be dropped"), "{:?}", round.faults[0]);
+}
+
+#[test]
+fn disturbances_disturb_and_nothing_goes_wrong() {
+    if !Lab::allowed() {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    for kind in ["reload-storm\"\nfilters = 500", "update-storm\"\nfilters = 500", "socket-flood\"\nclients = 4"] {
+        let text =
+            format!("{SLOW}[rules]\ngenerated = 5\n[traffic]\nflows = 10\ndrop = 10\n[disturbance]\nkind = \"{kind}\n");
+        let (good, report) = report(folder.path(), &text, "");
+        let [quiet, disturbed] = &*report.points else { panic!("{report:?}") };
+        assert!(good, "{kind}: {:?}", disturbed.rounds[0].faults);
+        assert_eq!((quiet.rounds[0].done.as_ref(), disturbed.disturbed), (None, true));
+        let done = disturbed.rounds[0].done.as_ref().unwrap();
+        assert!(done.operations > 3, "{kind}: {done:?}");
+        assert_eq!(done.marks.is_empty(), !kind.starts_with("reload"));
+    }
+}
+
+#[test]
+fn a_quick_search_ends_in_time_and_its_bounds_are_in_order() {
+    if !Lab::allowed() {
+        return;
+    }
+    let (folder, clock) = (tempfile::tempdir().unwrap(), Instant::now());
+    let (_, report) = report(folder.path(), "[traffic]\nflows = 10\n", " --search --quick --rounds 1");
+    assert!(clock.elapsed() < Duration::from_secs(60), "{:?}", clock.elapsed());
+    let Searched { ndr, pdr, trials, .. } = report.search.unwrap();
+    assert!(ndr.lower <= pdr.lower && trials > 3, "{ndr:?} {pdr:?}");
+    assert!(pdr.lower > 1000 && ndr.upper.is_none_or(|upper| upper > ndr.lower), "{ndr:?} {pdr:?}");
+    let names: Vec<&str> = report.points.iter().map(|point| &*point.name).collect();
+    assert_eq!(names, ["10 % of NDR", "50 % of NDR", "90 % of NDR"]);
+}
+
+#[test]
+fn a_scenario_that_is_wrong_is_wrong_usage() {
+    for (line, words) in
+        [("nothing", "no scenario is called `nothing`"), ("forward --seconds 0", "--seconds: more than 0")]
+    {
+        let error = run(&options(line)).unwrap_err();
+        assert!(error.downcast_ref::<Usage>().is_some_and(|usage| usage.to_string().starts_with(words)), "{error:#}");
+    }
+}
