@@ -118,6 +118,10 @@ enum Command {
     Run(run::Options),
     /// The scenarios that are compiled in; with a name, the text of one.
     Scenarios(run::ListOptions),
+    /// What changed between two reports of `run --json`, beyond the noise: the rounds of the one lie apart from those of the other.
+    ///
+    /// Exit codes: 0 nothing changed for the worse, 1 something did, 2 the reports cannot be compared.
+    Compare(run::compare::Options),
     /// How fast filters are added, listed and deleted by the control socket, by one client and by several at once.
     Socket(socket::Options),
 }
@@ -174,6 +178,7 @@ fn run(command: &Command) -> anyhow::Result<bool> {
         Command::Callgrind(options) => callgrind::run(options),
         Command::Run(options) => run::run(options),
         Command::Scenarios(options) => run::list(options),
+        Command::Compare(options) => run::compare::run(options),
         Command::Socket(options) => socket::run(options),
     }
 }

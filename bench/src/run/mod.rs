@@ -1,5 +1,8 @@
 //! `tidegate-bench run`: a scenario through a gateway, packet by packet accounted for.
 
+pub(crate) mod compare; // `compare`: what changed between two reports
+mod hgrm; // histograms for other tools
+mod page; // the report as a page
 pub(crate) mod report; // what was found
 mod rig; // a gateway between the ends of the tester
 mod search; // how much goes without loss
@@ -79,6 +82,12 @@ pub(crate) struct Options {
     /// Writes the result as JSON: all that is needed to repeat it, and to compare it.
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
+    /// Writes the latency at each rate as a file of HdrHistogram's format, `.hgrm`, to this folder.
+    #[arg(long, value_name = "FOLDER")]
+    hgrm: Option<PathBuf>,
+    /// Writes the result as a page with pictures, which needs nothing else.
+    #[arg(long, value_name = "FILE")]
+    html: Option<PathBuf>,
 }
 
 /// `tidegate-bench scenarios`
@@ -148,6 +157,9 @@ pub(crate) fn run(options: &Options) -> Result<bool> {
     if let Some(path) = &options.json {
         fs::write(path, serde_json::to_string_pretty(&report)? + "\n").with_context(|| path.display().to_string())?;
     }
+    if let Some(path) = &options.html {
+        fs::write(path, page::page(&report)).with_context(|| path.display().to_string())?;
+    }
     print!("{report}");
     Ok(report.failures().is_empty())
 }
@@ -215,6 +227,9 @@ fn measure(rig: &mut Rig, scenario: &Scenario, rates: &[(u32, String)], options:
             latency.add(&of_round)?;
             rounds.push(trial);
         }
+    }
+    if let Some(folder) = &options.hgrm {
+        lanes.iter().try_for_each(|lane| hgrm::write(folder, &lane.name, &lane.latency))?;
     }
     let point = |Lane { name, disturbed, rounds, latency, .. }| Point::new(name, disturbed, rounds, &latency);
     Ok(lanes.into_iter().map(point).collect())

@@ -41,7 +41,7 @@ pub(crate) struct RunReport {
 }
 
 /// What a search found, in packets a second.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Searched {
     /// Without loss.
     pub(crate) ndr: Bounds,
@@ -69,7 +69,7 @@ pub(crate) struct Point {
 }
 
 /// One trial.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(crate) struct TrialReport {
     /// Packets a second that were due,
     pub(crate) rate: u32,

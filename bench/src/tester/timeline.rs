@@ -42,7 +42,6 @@ impl Timeline {
         }
     }
 
-    #[cfg(test)]
     /// When each slot begins, in seconds, and what was in it; slots in which nothing was due are left out.
     pub(crate) fn slots(&self) -> impl Iterator<Item = (f64, Slot)> + Clone {
         let used = self.slots.iter().enumerate().filter(|(_, slot)| slot.sent > 0);
