@@ -251,7 +251,7 @@ fn add_filters(text: &mut String, count: u32, seed: u64) -> Result<()> {
 }
 
 /// Addresses and ports of a flow of UDP: where it comes from, where it goes.
-type UdpFlow = ((Ipv4Addr, u16), (Ipv4Addr, u16));
+pub(crate) type UdpFlow = ((Ipv4Addr, u16), (Ipv4Addr, u16));
 
 /// A flow that never comes: 10.0.0.0/8 never meets the benchmark's own 198.18.0.0/15.
 pub(crate) fn stranger(rng: &mut fastrand::Rng) -> UdpFlow {

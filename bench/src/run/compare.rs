@@ -9,7 +9,8 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 
-use super::report::{Latency, Point, RunReport, TrialReport};
+use super::forwarder::Kind;
+use super::report::{Found, Latency, Point, RunReport, Searched, TrialReport};
 use super::search::Bounds;
 use super::table::time_f;
 use crate::figure::short;
@@ -107,17 +108,21 @@ impl Changes {
             )));
         }
         let mut changes = Changes { rows: Vec::new(), notes: Vec::new() };
-        if let (Some(before), Some(after)) = (&before.search, &after.search) {
-            changes.bounds("no loss (NDR)", before.ndr, after.ndr);
-            changes.bounds("0.5 % loss (PDR)", before.pdr, after.pdr);
+        // The gateway's: peers are there to say how the machine was.
+        let searched = |report: &RunReport| report.search.first().filter(|it| it.forwarder == Kind::Tidegate).cloned();
+        if let (Some(before), Some(after)) = (searched(before), searched(after)) {
+            changes.bounds("no loss (NDR)", &before, &after, |found| found.ndr);
+            changes.bounds("0.5 % loss (PDR)", &before, &after, |found| found.pdr);
         }
-        for point in &before.points {
-            match after.points.iter().find(|other| other.name == point.name) {
+        let [before_points, after_points] = [before, after]
+            .map(|report| report.points.iter().filter(|point| point.forwarder == Kind::Tidegate).collect::<Vec<_>>());
+        for point in &before_points {
+            match after_points.iter().find(|other| other.name == point.name) {
                 Some(other) => changes.point(point, other),
                 None => changes.notes.push(format!("only before: {}", point.name)),
             }
         }
-        let only_after = after.points.iter().filter(|point| before.points.iter().all(|other| other.name != point.name));
+        let only_after = after_points.iter().filter(|point| before_points.iter().all(|other| other.name != point.name));
         changes.notes.extend(only_after.map(|point| format!("only after: {}", point.name)));
         for (what, before, after) in [
             ("machine", format!("{:?}", before.machine), format!("{:?}", after.machine)),
@@ -136,13 +141,9 @@ impl Changes {
         self.rows.iter().any(|row| row.change == Change::Worse)
     }
 
-    fn bounds(&mut self, name: &str, before: Bounds, after: Bounds) {
-        let summary = |Bounds { lower, upper, .. }: Bounds| Summary {
-            median: lower.into(),
-            min: lower.into(),
-            max: upper.unwrap_or(lower).into(),
-        };
-        self.add(name.to_owned(), summary(before), summary(after), FLOOR, Good::More, short);
+    fn bounds(&mut self, name: &str, before: &Searched, after: &Searched, bounds: fn(&Found) -> Bounds) {
+        let (before, after) = (before.summary(bounds).0, after.summary(bounds).0);
+        self.add(name.to_owned(), before, after, FLOOR, Good::More, short);
     }
 
     #[expect(clippy::cast_precision_loss, reason = "ns for people")]
@@ -200,7 +201,6 @@ impl Display for Changes {
 mod tests {
     use super::*;
     use crate::report::Machine;
-    use crate::run::report::Searched;
     use crate::tester::accounts::Counts;
 
     fn report(p50: &[u64], lost: u64, ndr: Option<(u32, u32)>) -> RunReport {
@@ -221,14 +221,20 @@ mod tests {
             idle: "busy".into(),
             placement: String::new(),
             flows: 1,
-            search: ndr.map(|ndr| Searched { ndr: bounds(ndr), pdr: bounds(ndr), ..Searched::default() }),
+            search: ndr
+                .map(|ndr| Found { ndr: bounds(ndr), pdr: bounds(ndr), ..Found::default() })
+                .map(|found| Searched { forwarder: Kind::Tidegate, rounds: vec![found] })
+                .into_iter()
+                .collect(),
             points: vec![Point {
                 name: "1000/s".into(),
+                forwarder: Kind::Tidegate,
                 disturbed: false,
                 rounds: p50.iter().map(round).collect(),
                 curve: Vec::new(),
             }],
-            unclean: None,
+            skipped: Vec::new(),
+            unclean: Vec::new(),
         }
     }
 

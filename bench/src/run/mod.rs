@@ -1,6 +1,8 @@
 //! `tidegate-bench run`: a scenario through a gateway, packet by packet accounted for.
 
+mod bench; // every forwarder in its turn
 pub(crate) mod compare; // `compare`: what changed between two reports
+mod forwarder; // the gateway, and what it is compared with
 mod hgrm; // histograms for other tools
 mod page; // the report as a page
 pub(crate) mod report; // what was found
@@ -11,29 +13,23 @@ mod trouble; // what goes on meanwhile
 
 use std::fs;
 use std::path::PathBuf;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context, Result};
-use hdrhistogram::Histogram;
 
-use self::report::{Point, RunReport, Searched, TrialReport};
-use self::rig::{Rig, Setup};
-use self::search::{Outcome, Plan, Search};
+use self::bench::Bench;
+use self::forwarder::Kind;
+use self::report::RunReport;
+use self::rig::Setup;
+use self::search::{Plan, rate};
 use crate::Idle;
 use crate::report::Machine;
 use crate::scenario::{Rate, SHIPPED, Scenario};
-use crate::tester::accounts::histogram;
 use crate::topology::Placement;
 use crate::usage::Usage;
 
-/// Loss that is allowed for the second figure of a search.
-const PDR_LOSS: f64 = 0.005;
 /// Shares of what goes without loss at which latency is measured, in percent.
 const SHARES: [u32; 3] = [10, 50, 90];
-/// Traffic before anything counts: rate and time, and how often until nothing is lost. The ports' links went down and up when the
-/// tester came.
-const WARM_UP: (u32, Duration) = (10_000, Duration::from_millis(200));
-const WARM_UPS: usize = 10;
 /// What a search tries first, in packets a second: more than one core makes.
 const MOST: u32 = 3_000_000;
 
@@ -76,6 +72,9 @@ pub(crate) struct Options {
     idle: Idle,
     #[command(flatten)]
     placement: Placement,
+    /// What the gateway is compared with, in turns; what is not to be had here, or cannot do what the scenario asks for, is skipped.
+    #[arg(long, value_enum, value_delimiter = ',', value_name = "NAME,...")]
+    peers: Vec<Kind>,
     /// Folder of the rule sets of ClassBench.
     #[arg(long, default_value = "../shared/data/classbench", value_name = "FOLDER")]
     data: PathBuf,
@@ -122,24 +121,18 @@ pub(crate) fn run(options: &Options) -> Result<bool> {
     let scenario = options.scenario()?;
     let setup = Setup { placement: options.placement, idle: options.idle, data: &options.data, seed: options.seed };
     eprintln!("{}: {}", scenario.name, scenario.about);
-    let mut rig = Rig::start(&scenario, &setup)?;
-    let (mode, flows) = (rig.mode()?, rig.flows());
-    for _ in 0..WARM_UPS {
-        if rig.trial(WARM_UP.0, WARM_UP.1, false)?.0.counts.lost == 0 {
-            break;
-        }
-    }
-    let (search, wanted) = match options.rate(&scenario) {
-        Rate::Fixed(rate) => (None, vec![(rate, format!("{rate}/s"))]),
+    let mut bench = Bench::new(&scenario, setup, &options.peers);
+    let (search, rates) = match options.rate(&scenario) {
+        Rate::Fixed(rate) => (Vec::new(), vec![(rate, format!("{rate}/s"))]),
         Rate::Search => {
-            let searched = search(&mut rig, if options.quick { QUICK } else { THOROUGH })?;
-            let share = |percent: u32| u32::try_from(u64::from(searched.ndr.lower) * u64::from(percent) / 100);
-            let wanted = SHARES.map(|percent| anyhow::Ok((share(percent)?.max(1), format!("{percent} % of NDR"))));
-            (Some(searched), wanted.into_iter().collect::<Result<_>>()?)
+            let search = bench.search(if options.quick { QUICK } else { THOROUGH })?;
+            let ndr = search.first().map_or(0.0, |search| search.summary(|found| found.ndr).0.median);
+            let share = |percent: u32| (rate(ndr * f64::from(percent) / 100.0), format!("{percent} % of NDR"));
+            (search, SHARES.map(share).into())
         }
     };
-    let points = measure(&mut rig, &scenario, &wanted, options)?;
-    let unclean = rig.stop().err().map(|error| format!("{error:#}"));
+    let points = bench.measure(&rates, options.span(&scenario), options.hgrm.as_deref())?;
+    let Bench { mode, flows, skipped, unclean, .. } = bench;
     let report = RunReport {
         machine: Machine::this(),
         scenario: scenario.name,
@@ -152,6 +145,7 @@ pub(crate) fn run(options: &Options) -> Result<bool> {
         flows,
         search,
         points,
+        skipped,
         unclean,
     };
     if let Some(path) = &options.json {
@@ -188,61 +182,6 @@ impl Options {
         let quick = if self.quick { f64::from(scenario.seconds).min(QUICK_SECONDS) } else { scenario.seconds.into() };
         Duration::from_secs_f64(self.seconds.unwrap_or(quick))
     }
-}
-
-/// Looks for what goes without loss, and with little.
-fn search(rig: &mut Rig, plan: Plan) -> Result<Searched> {
-    let mut wrong = 0;
-    let mut search = Search::begin(plan, |rate, span| {
-        let clock = Instant::now();
-        let (trial, _) = rig.trial(rate, span, false)?;
-        wrong += trial.wrong();
-        let limit = (trial.unsent > 0).then_some(trial.offered);
-        let outcome = Outcome { loss_ratio: trial.loss_ratio(), limit, took: clock.elapsed() };
-        eprintln!("search   {}", table::progress(&trial));
-        Ok(outcome)
-    })?;
-    let (ndr, pdr) = (search.find(0.0)?, search.find(PDR_LOSS)?);
-    let (trials, took) = search.effort();
-    drop(search);
-    Ok(Searched { ndr, pdr, trials, seconds: took.as_secs_f64(), wrong })
-}
-
-/// Each rate in turn, without the scenario's disturbance and with it, round by round.
-fn measure(rig: &mut Rig, scenario: &Scenario, rates: &[(u32, String)], options: &Options) -> Result<Vec<Point>> {
-    let span = options.span(scenario);
-    let beside: &[bool] = if scenario.disturbance.is_some() { &[false, true] } else { &[false] };
-    let what = scenario.disturbance.map_or("", |disturbance| disturbance.name());
-    let mut lanes = Vec::new();
-    for (rate, name) in rates {
-        for &disturbed in beside {
-            let name = if disturbed { format!("{name}, {what}") } else { name.clone() };
-            lanes.push(Lane { rate: *rate, name, disturbed, rounds: Vec::new(), latency: histogram()? });
-        }
-    }
-    for round in 1..=scenario.rounds {
-        for Lane { rate, name, disturbed, rounds, latency } in &mut lanes {
-            let (trial, of_round) = rig.trial(*rate, span, *disturbed)?;
-            eprintln!("round {round}/{}  {name:<28} {}", scenario.rounds, table::progress(&trial));
-            latency.add(&of_round)?;
-            rounds.push(trial);
-        }
-    }
-    if let Some(folder) = &options.hgrm {
-        lanes.iter().try_for_each(|lane| hgrm::write(folder, &lane.name, &lane.latency))?;
-    }
-    let point = |Lane { name, disturbed, rounds, latency, .. }| Point::new(name, disturbed, rounds, &latency);
-    Ok(lanes.into_iter().map(point).collect())
-}
-
-/// A point on the way.
-struct Lane {
-    rate: u32,
-    name: String,
-    disturbed: bool,
-    rounds: Vec<TrialReport>,
-    /// Of all rounds together.
-    latency: Histogram<u64>,
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use hdrhistogram::Histogram;
 use serde::{Deserialize, Serialize};
 
+use super::forwarder::Kind;
 use super::search::Bounds;
 use super::trouble::Done;
 use crate::report::{CORE_LOST_MAX, Machine, Summary};
@@ -32,17 +33,28 @@ pub(crate) struct RunReport {
     pub(crate) placement: String,
     /// Flows that were sent.
     pub(crate) flows: usize,
-    /// How much goes without loss, if that was looked for.
-    pub(crate) search: Option<Searched>,
+    /// How much goes without loss, if that was looked for: the gateway first.
+    pub(crate) search: Vec<Searched>,
     /// What was measured at one rate, each with all its rounds.
     pub(crate) points: Vec<Point>,
-    /// What the gateway said of itself when it stopped, if it was not well.
-    pub(crate) unclean: Option<String>,
+    /// What was not compared with, and why.
+    pub(crate) skipped: Vec<String>,
+    /// What was wrong when something stopped.
+    pub(crate) unclean: Vec<String>,
+}
+
+/// Searches of one forwarder, one each round.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Searched {
+    /// Which.
+    pub(crate) forwarder: Kind,
+    /// In turns with the others.
+    pub(crate) rounds: Vec<Found>,
 }
 
 /// What a search found, in packets a second.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub(crate) struct Searched {
+pub(crate) struct Found {
     /// Without loss.
     pub(crate) ndr: Bounds,
     /// With a loss of 0.5 % at most.
@@ -60,6 +72,8 @@ pub(crate) struct Searched {
 pub(crate) struct Point {
     /// For people; with it points of two reports are found to belong together.
     pub(crate) name: String,
+    /// What forwarded.
+    pub(crate) forwarder: Kind,
     /// Whether the scenario's disturbance went on.
     pub(crate) disturbed: bool,
     /// In turns with the other points.
@@ -90,7 +104,7 @@ pub(crate) struct TrialReport {
     /// Packets that reached the tester's sockets, which had no room: no fault of the gateway.
     pub(crate) missed: u64,
     /// What the gateway counted.
-    pub(crate) inside: Inside,
+    pub(crate) inside: Option<Inside>,
     /// From when a packet was due until it was seen.
     pub(crate) latency: Latency,
     /// How late packets were sent: as much of the latency is the tester's own.
@@ -185,11 +199,35 @@ impl TrialReport {
     }
 }
 
+impl Searched {
+    /// The bounds of all rounds, and whether one of them was the tester's limit.
+    pub(crate) fn summary(&self, bounds: fn(&Found) -> Bounds) -> (Summary, bool) {
+        let all = || self.rounds.iter().map(bounds);
+        let lower = Summary::of(all().map(|bounds| bounds.lower.into()));
+        let most = all().map(|bounds| f64::from(bounds.upper.unwrap_or(bounds.lower))).fold(0.0, f64::max);
+        (Summary { max: most, ..lower }, all().any(|bounds| bounds.upper.is_none()))
+    }
+}
+
 impl Point {
     /// Of rounds, and of all their latencies.
-    pub(crate) fn new(name: String, disturbed: bool, rounds: Vec<TrialReport>, latency: &Histogram<u64>) -> Point {
+    pub(crate) fn new(
+        name: String,
+        forwarder: Kind,
+        disturbed: bool,
+        rounds: Vec<TrialReport>,
+        latency: &Histogram<u64>,
+    ) -> Point {
         let curve = latency.iter_quantiles(5).map(|step| (step.quantile_iterated_to(), step.value_iterated_to()));
-        Point { name, disturbed, rounds, curve: curve.collect() }
+        Point { name, forwarder, disturbed, rounds, curve: curve.collect() }
+    }
+
+    /// For people, who may see several forwarders.
+    pub(crate) fn label(&self) -> String {
+        match self.forwarder {
+            Kind::Tidegate => self.name.clone(),
+            other => format!("{}, {}", self.name, other.name()),
+        }
     }
 
     /// A figure of each round.
@@ -207,7 +245,7 @@ impl RunReport {
     /// What must not be, in words; nothing if all is well. Loss is none: how much of it there is depends on the rate.
     pub(crate) fn failures(&self) -> Vec<String> {
         let mut failures = Vec::new();
-        for point in &self.points {
+        for point in self.points.iter().filter(|point| point.forwarder == Kind::Tidegate) {
             for (kind, count) in point.rounds.iter().flat_map(|round| round.counts.faults()) {
                 if kind != FaultKind::Lost && kind != FaultKind::Foreign {
                     failures.push(format!("{}: {count} packets: {}", point.name, kind.name()));
@@ -221,10 +259,10 @@ impl RunReport {
                 failures.push(format!("{}: no packet came", point.name));
             }
         }
-        if let Some(search) = &self.search
-            && search.wrong > 0
-        {
-            failures.push(format!("search: {} packets were treated as they must not be", search.wrong));
+        let searches = self.search.iter().filter(|search| search.forwarder == Kind::Tidegate);
+        let wrong: u64 = searches.flat_map(|search| &search.rounds).map(|found| found.wrong).sum();
+        if wrong > 0 {
+            failures.push(format!("search: {wrong} packets were treated as they must not be"));
         }
         failures.extend(self.unclean.clone());
         failures

@@ -1,4 +1,4 @@
-//! A gateway between the two ends of the tester, and one trial after the other.
+//! A gateway, or what it is compared with, between the two ends of the tester, and one trial after the other.
 //!
 //! ```text
 //!  outside: tester ── far-in ═══ in  gateway  out ═══ far-out ── tester
@@ -10,17 +10,18 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, bail};
 use hdrhistogram::Histogram;
 use tidegate_classifiers::verdict::DropReason;
 use tidegate_client::status::{PortStatus, Status};
 use tidegate_engine::cpu;
 
+use super::forwarder::{Forwarder, Kind};
 use super::report::{Inside, Latency, TrialReport};
 use super::trouble::{Done, Trouble};
 use crate::Idle;
 use crate::disturbance::{waited, waited_by};
-use crate::gateway::{self, Gateway};
+use crate::gateway::Gateway;
 use crate::scenario::Scenario;
 use crate::scenario::filters::{BLOCK, Filters};
 use crate::tester::pace::Pace;
@@ -30,6 +31,10 @@ use crate::topology::{Placement, Topology, far_end};
 
 /// The first one that ports share.
 const BLOCK_INDEX: u32 = 1;
+/// Traffic before anything counts: rate and time, and how often until nothing is lost. The ports' links went down and up when the
+/// tester came.
+const WARM_UP: (u32, Duration) = (10_000, Duration::from_millis(200));
+const WARM_UPS: usize = 10;
 const THIS_THREAD: &str = "/proc/thread-self";
 
 /// Everything that a trial takes.
@@ -38,7 +43,7 @@ pub(crate) struct Rig {
     filters: Filters,
     wire: XskWire,
     trouble: Option<Trouble>,
-    gateway: Gateway,
+    forwarder: Forwarder,
     trials: u16,
     /// Dropped last: the others live in it.
     _topology: Topology,
@@ -66,30 +71,41 @@ struct Counted {
 }
 
 impl Rig {
-    /// Starts everything, with the filters of `scenario` in place.
+    /// Starts everything, with the filters of `scenario` in place, and sends until nothing is lost.
     ///
     /// # Errors
     /// If something is missing or does not start.
-    pub(crate) fn start(scenario: &Scenario, setup: &Setup<'_>) -> Result<Rig> {
+    pub(crate) fn start(scenario: &Scenario, setup: &Setup<'_>, kind: Kind) -> Result<Rig> {
         let Setup { placement, idle, data, seed } = *setup;
         let filters = Filters::new(scenario, data, seed)?;
         let topology = Topology::new("run", &["in", "out"])?;
         let folder = topology.folder()?;
-        let text = format!(
+        let settings = format!(
             "[workers]\ncount = 1\ncores = [{}]\nidle = \"{}\"\n\n[control]\nsocket = \"{}\"\n\n\
-             [port.in]\nforward_to = \"out\"\nblock = \"{BLOCK}\"\n\n[port.out]\nforward_to = \"in\"\nblock = \"{BLOCK}\"\n\n[block.{BLOCK}]\n{}",
+             [port.in]\nforward_to = \"out\"\nblock = \"{BLOCK}\"\n\n[port.out]\nforward_to = \"in\"\nblock = \"{BLOCK}\"\n\n[block.{BLOCK}]\n",
             placement.worker,
             idle.name(),
             folder.join("control.sock").display(),
-            filters.text
         );
-        let gateway = Gateway::start(&topology.gateway, gateway::config(&folder, &text)?, placement.generator)?;
-        let block = gateway.plane().block(BLOCK_INDEX)?;
-        filters.request(&block)?;
-        let trouble = scenario.disturbance.map(|disturbance| Trouble::new(disturbance, &block, &folder, &text));
+        let forwarder = kind.start(&topology.gateway, &placement, &folder, &settings, &filters)?;
+        let trouble = match forwarder.gateway() {
+            None => None,
+            Some(gateway) => {
+                let block = gateway.plane().block(BLOCK_INDEX)?;
+                filters.request(&block)?;
+                let text = format!("{settings}{}", filters.text);
+                scenario.disturbance.map(|disturbance| Trouble::new(disturbance, &block, &folder, &text))
+            }
+        };
         let wire = XskWire::open(&topology.outside, &far_end("in"), &far_end("out"))?;
         let trouble = trouble.transpose()?;
-        Ok(Rig { placement, filters, wire, trouble, gateway, trials: 0, _topology: topology })
+        let mut rig = Rig { placement, filters, wire, trouble, forwarder, trials: 0, _topology: topology };
+        for _ in 0..WARM_UPS {
+            if rig.trial(WARM_UP.0, WARM_UP.1, false)?.0.counts.lost == 0 {
+                break;
+            }
+        }
+        Ok(rig)
     }
 
     /// Sends `rate` packets a second for `span`, with the scenario's disturbance beside it if `disturbed`. Also the latency of
@@ -105,10 +121,11 @@ impl Rig {
     ) -> Result<(TrialReport, Histogram<u64>)> {
         self.trials = self.trials.wrapping_add(1);
         let load = Load { run: self.trials, pace: Pace { rate }, span_ns: u64::try_from(span.as_nanos())? };
-        let Rig { placement, filters, wire, trouble, gateway, .. } = self;
+        let Rig { placement, filters, wire, trouble, forwarder, .. } = self;
         let core = placement.generator;
-        let (before, missed) = (Counted::of(gateway)?, wire.missed());
-        let worker_waited = waited(Gateway::WORKER)?;
+        let counted = || forwarder.gateway().map(Counted::of).transpose();
+        let worker_waited = || forwarder.thread().map_or(Ok(Duration::ZERO), waited);
+        let (before, missed, waited_before) = (counted()?, wire.missed(), worker_waited()?);
         let (stop, begin) = (AtomicBool::new(false), Instant::now());
         let (trial, tester_core_lost, done) = thread::scope(|scope| {
             let test = || -> Result<(Trial, f64)> {
@@ -120,7 +137,7 @@ impl Rig {
                 Ok((trial?, waited.div_duration_f64(clock.elapsed())))
             };
             let tester = thread::Builder::new().name("tester".into()).spawn_scoped(scope, test)?;
-            let trouble = trouble.as_mut().filter(|_| disturbed).map(|trouble| {
+            let trouble = trouble.as_mut().filter(|_| disturbed).zip(forwarder.gateway()).map(|(trouble, gateway)| {
                 scope.spawn(|| -> Result<Done> {
                     cpu::pin(core)?;
                     trouble.make(gateway, &stop, begin)
@@ -133,8 +150,8 @@ impl Rig {
             let (trial, core_lost) = tested?;
             anyhow::Ok((trial, core_lost, done.transpose()?))
         })?;
-        let worker_core_lost = (waited(Gateway::WORKER)? - worker_waited).div_duration_f64(begin.elapsed());
-        let counted = Counted::of(gateway)?.since(&before);
+        let worker_core_lost = (worker_waited()? - waited_before).div_duration_f64(begin.elapsed());
+        let inside = counted()?.zip(before).map(|(after, before)| after.since(&before));
         let missed = wire.missed() - missed;
         let offered = trial.offered();
         let Trial { balance, unsent, lag, sending_ns } = trial;
@@ -147,16 +164,19 @@ impl Rig {
             counts,
             faults: balance.faults,
             slowest: balance.slowest,
-            wrongly_dropped: counted.by_filter.saturating_sub(counts.sent - counts.must_arrive),
+            wrongly_dropped: match &inside {
+                Some(inside) => inside.by_filter.saturating_sub(counts.sent - counts.must_arrive),
+                None => 0,
+            },
             unsent,
             missed,
-            inside: Inside {
-                lost_before: counts.sent.saturating_sub(counted.received),
-                received: counted.received,
-                by_filter: counted.by_filter,
-                lost: counted.dropped,
-                sent: counted.sent,
-            },
+            inside: inside.map(|Counted { received, sent, by_filter, dropped }| Inside {
+                lost_before: counts.sent.saturating_sub(received),
+                received,
+                by_filter,
+                lost: dropped,
+                sent,
+            }),
             latency: Latency::of(&balance.latency),
             lag: Latency::of(&lag),
             worker_core_lost,
@@ -167,18 +187,16 @@ impl Rig {
         Ok((report, balance.latency))
     }
 
-    /// How the gateway's queues are bound, in the words of `tidegate status`.
+    /// How the gateway's queues are bound, in the words of `tidegate status`; nothing if there is none.
     ///
     /// # Errors
     /// If it does not answer.
     pub(crate) fn mode(&self) -> Result<String> {
-        Ok(self.gateway.brief_status()?.ports.first().map(|port| port.mode.clone()).unwrap_or_default())
+        let status = self.forwarder.gateway().map(Gateway::brief_status).transpose()?;
+        Ok(status.and_then(|status| status.ports.into_iter().next()).map(|port| port.mode).unwrap_or_default())
     }
 
-    /// Flows that are sent, and filters that run.
-    ///
-    /// # Errors
-    /// If the gateway does not answer.
+    /// Flows that are sent.
     pub(crate) fn flows(&self) -> usize {
         self.filters.flows.len()
     }
@@ -188,10 +206,9 @@ impl Rig {
     /// # Errors
     /// If the gateway lost a frame or left something behind.
     pub(crate) fn stop(self) -> Result<()> {
-        let Rig { gateway, wire, trouble, .. } = self;
+        let Rig { forwarder, wire, trouble, .. } = self;
         drop((wire, trouble));
-        ensure!(gateway.stop()?, "the gateway lost a frame, or left something behind");
-        Ok(())
+        forwarder.stop()
     }
 }
 

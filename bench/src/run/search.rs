@@ -155,7 +155,8 @@ impl<F: FnMut(u32, Duration) -> Result<Outcome>> Search<F> {
     }
 }
 
-fn rate(packets: f64) -> u32 {
+/// A rate that can be tried.
+pub(super) fn rate(packets: f64) -> u32 {
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "some million at most")]
     let rate = packets as u32;
     rate.max(LEAST)

@@ -3,13 +3,15 @@
 use std::collections::BTreeMap;
 use std::fmt::{self, Display, Formatter};
 
-use super::report::{Latency, Point, RunReport, Searched, TrialReport};
+use super::forwarder::Kind;
+use super::report::{Found, Latency, Point, RunReport, Searched, TrialReport};
 use super::search::Bounds;
 use crate::figure::short;
 use crate::report::{Machine, Summary};
+use crate::tester::accounts::FaultKind;
 
-/// Faults that are named at a point.
-const NAMED: usize = 8;
+/// Faults of each kind that are named at a point.
+const NAMED: usize = 3;
 
 /// One trial in a line.
 pub(super) fn progress(trial: &TrialReport) -> String {
@@ -39,11 +41,13 @@ impl Display for RunReport {
         writeln!(f, "\ntidegate {tidegate} ({build} build) on Linux {kernel}, {cpu}, {cores} cores")?;
         writeln!(f, "mode {}, idle {}; {}", self.mode, self.idle, self.placement)?;
         writeln!(f, "scenario {}, {} flows, seed {}", self.scenario, self.flows, self.seed)?;
-        if let Some(Searched { ndr, pdr, trials, seconds, .. }) = &self.search {
-            writeln!(f, "\n{:<28}{:>12}  packets a second", "THROUGHPUT", "")?;
-            writeln!(f, "{:<28}{}", "no loss (NDR)", shown(ndr))?;
-            writeln!(f, "{:<28}{}", "0.5 % loss at most (PDR)", shown(pdr))?;
-            writeln!(f, "{trials} trials in {seconds:.0} s")?;
+        if !self.search.is_empty() {
+            writeln!(
+                f,
+                "\n{:<20}{:<46}{:<46}OF BARE",
+                "PACKETS A SECOND", "NO LOSS (NDR)", "0.5 % LOSS AT MOST (PDR)"
+            )?;
+            self.search.iter().try_for_each(|search| throughput(f, search, &self.search))?;
         }
         write!(f, "\n{:<32}{:>10}{:>12}{:>10}", "LATENCY, MEDIAN OF ROUNDS", "RATE", "SENT", "LOST")?;
         for (name, _) in Latency::SHOWN {
@@ -61,6 +65,13 @@ impl Display for RunReport {
                 "WARNING others had a core of {disturbed} of {all} trials for too long: run it again on a quiet machine"
             )?;
         }
+        if self.points.iter().any(|point| matches!(point.forwarder, Kind::Nft | Kind::Tc)) {
+            writeln!(
+                f,
+                "The kernel forwards on the tester's core: its figures are no ratio to those of a core of its own."
+            )?;
+        }
+        self.skipped.iter().try_for_each(|skipped| writeln!(f, "skipped {skipped}"))?;
         self.failures().iter().try_for_each(|failure| writeln!(f, "FAILED {failure}"))
     }
 }
@@ -68,7 +79,7 @@ impl Display for RunReport {
 fn row(f: &mut Formatter<'_>, point: &Point) -> fmt::Result {
     let rate = point.summary(|round| round.offered).median;
     let (sent, lost) = (point.sum(|round| round.counts.sent), point.sum(TrialReport::lost));
-    write!(f, "{:<32}{rate:>10.0}{sent:>12}{lost:>10}", point.name)?;
+    write!(f, "{:<32}{rate:>10.0}{sent:>12}{lost:>10}", point.label())?;
     for (_, quantile) in Latency::SHOWN {
         #[expect(clippy::cast_precision_loss, reason = "ns for people")]
         let median = point.summary(|round| quantile(&round.latency) as f64).median;
@@ -81,8 +92,11 @@ fn row(f: &mut Formatter<'_>, point: &Point) -> fmt::Result {
 fn notes(f: &mut Formatter<'_>, point: &Point) -> fmt::Result {
     #[expect(clippy::cast_precision_loss, reason = "ns for people")]
     let lag = |quantile: fn(&Latency) -> u64| time_f(point.summary(|round| quantile(&round.lag) as f64).median);
-    let name = &point.name;
+    let name = point.label();
     writeln!(f, "{name}: the tester sent late by {} (p50), {} (p99.9)", lag(|lag| lag.p50), lag(|lag| lag.p999))?;
+    let percent = |share: fn(&TrialReport) -> f64| 100.0 * point.summary(share).median;
+    let (worker, tester) = (percent(|round| round.worker_core_lost), percent(|round| round.tester_core_lost));
+    writeln!(f, "{name}: others had the worker's core for {worker:.1} % of the time, the tester's for {tester:.1} %")?;
     let operations = point.sum(|round| round.done.as_ref().map_or(0, |done| done.operations));
     if point.disturbed {
         let seconds = point.rounds.iter().map(|round| round.seconds).sum::<f64>().max(1e-9);
@@ -93,7 +107,7 @@ fn notes(f: &mut Formatter<'_>, point: &Point) -> fmt::Result {
         writeln!(f, "{name}: blocked for {} ms a round ({} - {})", short(median), short(min), short(max))?;
     }
     let places = [
-        ("lost before the gateway", point.sum(|round| round.inside.lost_before)),
+        ("lost before the gateway", point.sum(|round| round.inside.as_ref().map_or(0, |inside| inside.lost_before))),
         ("lost at the tester's own sockets", point.sum(|round| round.missed)),
         ("not sent: the tester could not keep up", point.sum(|round| round.unsent)),
     ];
@@ -101,14 +115,16 @@ fn notes(f: &mut Formatter<'_>, point: &Point) -> fmt::Result {
         writeln!(f, "{name}: {packets} packets {place}")?;
     }
     let mut inside = BTreeMap::<&str, u64>::new();
-    for (reason, packets) in point.rounds.iter().flat_map(|round| &round.inside.lost) {
+    for (reason, packets) in point.rounds.iter().flat_map(|round| &round.inside).flat_map(|inside| &inside.lost) {
         *inside.entry(reason).or_default() += packets;
     }
     for (reason, packets) in inside {
         writeln!(f, "{name}: {packets} packets lost inside: {reason}")?;
     }
-    for fault in point.rounds.iter().flat_map(|round| &round.faults).take(NAMED) {
-        writeln!(f, "{name}: {fault}")?;
+    // What has no filter forwards all: that is known.
+    for kind in FaultKind::ALL.into_iter().filter(|_| point.forwarder == Kind::Tidegate) {
+        let faults = point.rounds.iter().flat_map(|round| &round.faults).filter(|fault| fault.kind == kind);
+        faults.take(NAMED).try_for_each(|fault| writeln!(f, "{name}: {fault}"))?;
     }
     let slowest = point.rounds.iter().filter_map(|round| round.slowest).max_by_key(|slowest| slowest.latency_ns);
     match slowest {
@@ -117,13 +133,25 @@ fn notes(f: &mut Formatter<'_>, point: &Point) -> fmt::Result {
     }
 }
 
-fn shown(bounds: &Bounds) -> String {
-    let Bounds { lower, upper, hurried } = bounds;
-    let upper = match upper {
-        Some(upper) => format!("  (less than {upper})"),
-        None => "  or more: the tester cannot make more".to_owned(),
+fn throughput(f: &mut Formatter<'_>, search: &Searched, all: &[Searched]) -> fmt::Result {
+    let shown = |bounds: fn(&Found) -> Bounds| {
+        let (Summary { median, min, max }, limited) = search.summary(bounds);
+        let hurried = search.rounds.iter().any(|found| bounds(found).hurried);
+        let more = match (limited, hurried) {
+            (true, _) => " or more: tester's limit",
+            (_, true) => " in a hurry",
+            _ => "",
+        };
+        format!("{median:.0} ({min:.0} - {max:.0}){more}")
     };
-    format!("{lower:>12}{upper}{}", if *hurried { "; not closer for lack of time" } else { "" })
+    let bare = all.iter().find(|other| other.forwarder == Kind::Bare && search.forwarder != Kind::Bare);
+    let ratio = bare.map(|bare| {
+        let pairs = search.rounds.iter().zip(&bare.rounds);
+        let ratio = Summary::of(pairs.map(|(own, bare)| f64::from(own.ndr.lower) / f64::from(bare.ndr.lower.max(1))));
+        format!("{:.3} ({:.3} - {:.3})", ratio.median, ratio.min, ratio.max)
+    });
+    let (ndr, pdr) = (shown(|found| found.ndr), shown(|found| found.pdr));
+    writeln!(f, "{:<20}{ndr:<46}{pdr:<46}{}", search.forwarder.name(), ratio.unwrap_or_default())
 }
 
 /// Nanoseconds as people read them.

@@ -2,11 +2,13 @@
 
 use std::fs;
 use std::path::Path;
+use std::time::Instant;
 
 use clap::Parser;
 use tidegate_engine::lab::Lab;
 
 use super::*;
+use crate::run::report::Found;
 use crate::tester::accounts::{Counts, FaultKind};
 
 #[derive(Parser)]
@@ -42,7 +44,8 @@ fn every_packet_through_a_gateway_is_accounted_for() {
         let round = &point.rounds[0];
         assert!(good, "{:?}", round.faults);
         assert_eq!((round.counts.sent, round.counts.must_arrive, round.unsent), (5000, 3500, 0));
-        assert_eq!((round.inside.received, round.inside.by_filter, round.inside.sent), (5000, 1500, 3500));
+        let inside = round.inside.as_ref().unwrap();
+        assert_eq!((inside.received, inside.by_filter, inside.sent), (5000, 1500, 3500));
         let counts = Counts { sent: 5000, must_arrive: 3500, arrived: 3500, ..Counts::default() };
         assert_eq!(round.counts, counts, "{:?}", round.faults);
         assert!(round.latency.p50 > 0 && round.latency.max >= round.latency.p50);
@@ -90,9 +93,31 @@ fn disturbances_disturb_and_nothing_goes_wrong() {
         assert!(good, "{kind}: {:?}", disturbed.rounds[0].faults);
         assert_eq!((quiet.rounds[0].done.as_ref(), disturbed.disturbed), (None, true));
         let done = disturbed.rounds[0].done.as_ref().unwrap();
-        assert!(done.operations > 3, "{kind}: {done:?}");
+        assert!(done.operations > 0, "{kind}: {done:?}");
         assert_eq!(done.marks.is_empty(), !kind.starts_with("reload"));
     }
+}
+
+#[test]
+fn peers_take_their_turns_and_what_cannot_be_had_is_skipped() {
+    if !Lab::allowed() {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let traffic = "[rules]\ngenerated = 3\n[traffic]\nflows = 10\n";
+    let (good, report) = report(folder.path(), &format!("{SLOW}{traffic}"), " --peers bare,nft,tc --rounds 2");
+    assert!(good, "{report:?}");
+    let skipped = report.skipped.len();
+    assert_eq!(report.points.len() + skipped, 4, "{:?}", report.skipped);
+    let forwarders: Vec<Kind> = report.points.iter().map(|point| point.forwarder).collect();
+    assert_eq!(forwarders[..2], [Kind::Tidegate, Kind::Bare]);
+    for point in &report.points {
+        assert_eq!(point.rounds.len(), 2);
+        let counts = point.rounds[1].counts;
+        assert_eq!((counts.sent, counts.arrived + counts.lost, counts.wrong()), (5000, 5000, 0), "{}", point.label());
+        assert!(counts.arrived > 2500, "{}: {counts:?}", point.label());
+    }
+    assert!(report.skipped.iter().all(|skipped| skipped.contains(": ")), "{:?}", report.skipped);
 }
 
 #[test]
@@ -103,7 +128,7 @@ fn a_quick_search_ends_in_time_and_its_bounds_are_in_order() {
     let (folder, clock) = (tempfile::tempdir().unwrap(), Instant::now());
     let (_, report) = report(folder.path(), "[traffic]\nflows = 10\n", " --search --quick --rounds 1");
     assert!(clock.elapsed() < Duration::from_secs(60), "{:?}", clock.elapsed());
-    let Searched { ndr, pdr, trials, .. } = report.search.unwrap();
+    let Found { ndr, pdr, trials, .. } = report.search[0].rounds[0];
     assert!(ndr.lower <= pdr.lower && trials > 3, "{ndr:?} {pdr:?}");
     assert!(pdr.lower > 1000 && ndr.upper.is_none_or(|upper| upper > ndr.lower), "{ndr:?} {pdr:?}");
     let names: Vec<&str> = report.points.iter().map(|point| &*point.name).collect();

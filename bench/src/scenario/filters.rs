@@ -5,7 +5,7 @@ use std::fs;
 use std::path::Path;
 use std::sync::Arc;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use fastrand::Rng;
 use tidegate_classifiers::block::Block;
 use tidegate_classifiers::request::{KindSpec, Mode, new_filter};
@@ -13,10 +13,10 @@ use tidegate_classifiers::verdict::Control;
 
 use super::{Rules, Scenario};
 use crate::classbench;
-use crate::forward::{add_flow_filter, stranger};
+use crate::forward::{UdpFlow, add_flow_filter, stranger};
 use crate::rule_set::{Order, RuleSet, UDP};
 use crate::storm::flower;
-use crate::tester::flows::{DROP_PORT, Flows};
+use crate::tester::flows::{DROP_PORT, Flows, Mix};
 use crate::tester::tag::Fate;
 
 /// The block of both ports.
@@ -31,6 +31,10 @@ pub(crate) struct Filters {
     set: Option<(RuleSet, Vec<Control>)>,
     /// What is sent past them.
     pub(crate) flows: Flows,
+    /// What made them.
+    rules: Rules,
+    mix: Mix,
+    seed: u64,
 }
 
 impl Filters {
@@ -39,29 +43,84 @@ impl Filters {
     /// # Errors
     /// If a file is missing, or has no packets of UDP.
     pub(crate) fn new(scenario: &Scenario, data: &Path, seed: u64) -> Result<Filters> {
-        let flows = || Flows::new(&scenario.mix, seed);
-        Ok(match &scenario.rules {
-            Rules::None => Filters { text: String::new(), set: None, flows: flows() },
-            Rules::Generated(count) => {
-                Filters { text: generated(*count, scenario.mix.vlan, seed)?, set: None, flows: flows() }
-            }
+        let Scenario { rules, mix, .. } = scenario;
+        let of = |text, set, flows| Filters { text, set, flows, rules: rules.clone(), mix: mix.clone(), seed };
+        let flows = || Flows::new(mix, seed);
+        Ok(match rules {
+            Rules::None => of(String::new(), None, flows()),
+            Rules::Generated(count) => of(generated(*count, mix.vlan, seed)?, None, flows()),
+
             Rules::File(path) => {
                 let text = fs::read_to_string(path).with_context(|| path.display().to_string())?;
-                Filters { text, set: None, flows: flows() }
+                of(text, None, flows())
             }
             Rules::ClassBench(name) => {
                 let set = classbench::load(data, name)?;
                 let mut rng = Rng::with_seed(seed);
-                let controls: Vec<Control> = set
-                    .rules
-                    .iter()
-                    .map(|_| if rng.f64() < scenario.mix.drop { Control::Shot } else { Control::Ok })
-                    .collect();
+                let controls: Vec<Control> =
+                    set.rules.iter().map(|_| if rng.f64() < mix.drop { Control::Shot } else { Control::Ok }).collect();
                 let flows = labelled(&set, &controls, scenario, &mut rng);
                 ensure!(flows.len() > 0, "{name} has no packet of UDP");
-                Filters { text: String::new(), set: Some((set, controls)), flows }
+                of(String::new(), Some((set, controls)), flows)
             }
         })
+    }
+
+    /// Filters that the kernel can have as well.
+    ///
+    /// # Errors
+    /// If it cannot.
+    fn in_kernel(&self) -> Result<u32> {
+        match self.rules {
+            _ if self.mix.vlan.is_some() || self.mix.ipv6 > 0.0 => bail!("only IPv4 without a tag is compared here"),
+            Rules::None => Ok(0),
+            Rules::Generated(count) if count <= KERNEL_RULES_MAX => Ok(count),
+            Rules::Generated(_) => bail!("more than {KERNEL_RULES_MAX} rules, asked one after the other, are too slow"),
+            _ => bail!("only `generated` rules are compared here"),
+        }
+    }
+
+    /// The same as a script of nft.
+    ///
+    /// # Errors
+    /// If the kernel cannot have them.
+    pub(crate) fn nft(&self) -> Result<String> {
+        let count = self.in_kernel()?;
+        let mut text =
+            "table netdev bench {\nchain ingress {\ntype filter hook ingress device \"in\" priority 0;\n".to_owned();
+        for (number, ((src, sport), (dst, dport))) in strangers(count, self.seed) {
+            let verdict = if number % 2 == 0 { "accept" } else { "drop" };
+            writeln!(text, "ip saddr {src} ip daddr {dst} udp sport {sport} udp dport {dport} {verdict}")?;
+        }
+        if count > 0 {
+            writeln!(text, "udp dport {DROP_PORT} drop")?;
+        }
+        text += "fwd to \"out\"\n}\n}\n";
+        Ok(text)
+    }
+
+    /// The same as a batch of tc.
+    ///
+    /// # Errors
+    /// If the kernel cannot have them.
+    pub(crate) fn tc(&self) -> Result<String> {
+        let count = self.in_kernel()?;
+        let mut text = "qdisc add dev in clsact\n".to_owned();
+        let mut add = |priority: u32, matches: &str, action: &str| {
+            writeln!(text, "filter add dev in ingress protocol ip prio {priority} u32 {matches} action {action}")
+        };
+        let redirect = "mirred egress redirect dev out";
+        for (number, ((src, sport), (dst, dport))) in strangers(count, self.seed) {
+            let ends = format!("match ip src {src}/32 match ip dst {dst}/32");
+            let ports = format!("match ip sport {sport} 0xffff match ip dport {dport} 0xffff");
+            add(number, &format!("{ends} {ports}"), redirect)?;
+        }
+        // Not every kernel has gact: no packet, no need.
+        if self.mix.drop > 0.0 {
+            add(count, &format!("match ip dport {DROP_PORT} 0xffff"), "drop")?;
+        }
+        add(count + 1, "match u32 0 0", redirect)?;
+        Ok(text)
     }
 
     /// Requests the filters that are in no file.
@@ -79,15 +138,17 @@ impl Filters {
     }
 }
 
+/// Rules that the kernel asks one after the other, at most: more take longer than anybody waits.
+const KERNEL_RULES_MAX: u32 = 10_000;
+
 /// `count` filters, each with a priority of its own. The last one drops what goes to [`DROP_PORT`]; the others are about flows that
 /// never come.
 fn generated(count: u32, vlan: Option<u16>, seed: u64) -> Result<String> {
     let vlan = vlan.map(|id| format!("vlan_id = {id}, ")).unwrap_or_default();
-    let mut rng = Rng::with_seed(seed);
     let mut text = String::new();
-    for number in 1..count {
+    for (number, flow) in strangers(count, seed) {
         let action = if number % 2 == 0 { "pass" } else { "drop" };
-        add_flow_filter(&mut text, BLOCK, number, &vlan, stranger(&mut rng), action)?;
+        add_flow_filter(&mut text, BLOCK, number, &vlan, flow, action)?;
     }
     write!(
         text,
@@ -95,6 +156,12 @@ fn generated(count: u32, vlan: Option<u16>, seed: u64) -> Result<String> {
          match = {{ {vlan}ip_proto = \"udp\", dst_port = {DROP_PORT} }}\n"
     )?;
     Ok(text)
+}
+
+/// Flows that never come, each with the number of its filter: all filters but the last.
+fn strangers(count: u32, seed: u64) -> impl Iterator<Item = (u32, UdpFlow)> {
+    let mut rng = Rng::with_seed(seed);
+    (1..count).map(move |number| (number, stranger(&mut rng)))
 }
 
 /// Flows with the headers of a set that are UDP, as many as the scenario wants or there are, and the fate that the best rule has
@@ -126,6 +193,30 @@ mod tests {
             let filters = &config.blocks[0].filters;
             assert_eq!(filters.len(), 99 + drops, "the last one is for both versions of IP");
             assert!(filters.is_sorted_by(|a, b| a.priority < b.priority));
+        }
+    }
+
+    #[test]
+    fn the_kernel_gets_the_same_rules_or_a_reason_why_not() {
+        let filters = |text: &str| {
+            let folder = tempfile::tempdir().unwrap();
+            let path = folder.path().join("x.toml");
+            fs::write(&path, text).unwrap();
+            Filters::new(&Scenario::load(path.to_str().unwrap()).unwrap(), Path::new("/"), 1).unwrap()
+        };
+        let three = filters("[rules]\ngenerated = 3\n[traffic]\ndrop = 10\n");
+        let nft = three.nft().unwrap();
+        assert_eq!((nft.matches(" udp sport ").count(), nft.matches("udp dport 9 drop").count()), (2, 1), "{nft}");
+        let tc = three.tc().unwrap();
+        assert_eq!((tc.matches("redirect dev out").count(), tc.matches("0xffff action drop").count()), (3, 1), "{tc}");
+        let one = filters("[rules]\ngenerated = 1\n").tc().unwrap();
+        assert_eq!(one.lines().count(), 2, "{one}");
+        for (text, reason) in [
+            ("[traffic]\nvlan = 3\n", "only IPv4 without a tag"),
+            ("[rules]\ngenerated = 10001\n", "more than 10000 rules"),
+        ] {
+            let error = filters(text).nft().unwrap_err().to_string();
+            assert!(error.starts_with(reason), "{error}");
         }
     }
 

@@ -5,7 +5,7 @@ use std::fmt::Write;
 use super::axis::Axis;
 use super::{colour, escaped, svg};
 use crate::report::Summary;
-use crate::run::report::{Point, Searched};
+use crate::run::report::{Found, Point, Searched};
 use crate::run::search::Bounds;
 
 const WIDTH: f64 = 900.0;
@@ -23,33 +23,32 @@ struct Bar {
     /// The bar, and its whiskers.
     value: Summary,
     note: String,
+    /// Of a point, that of its curve.
+    colour: &'static str,
 }
 
 /// Bars of a search, and of what arrived at each point.
-pub(super) fn throughput(search: Option<&Searched>, points: &[Point]) -> String {
+pub(super) fn throughput(searches: &[Searched], points: &[Point]) -> String {
     let mut bars = Vec::new();
-    if let Some(Searched { ndr, pdr, .. }) = search {
-        bars.push(of_bounds("no loss (NDR)", ndr));
-        bars.push(of_bounds("0.5 % loss (PDR)", pdr));
+    for search in searches {
+        let name = search.forwarder.name();
+        bars.push(of_bounds(format!("{name}, no loss"), search, |found| found.ndr));
+        bars.push(of_bounds(format!("{name}, 0.5 % loss"), search, |found| found.pdr));
     }
     #[expect(clippy::cast_precision_loss, reason = "a rate for people")]
-    let arrived = points.iter().map(|point| {
+    let arrived = points.iter().enumerate().map(|(number, point)| {
         let value = point.summary(|round| round.counts.arrived as f64 / round.seconds.max(1e-9));
         let due = point.summary(|round| round.counts.must_arrive as f64 / round.seconds.max(1e-9)).median;
-        Bar { name: format!("arrived, {}", point.name), value, note: format!("of {due:.0}") }
+        Bar { name: point.label(), value, note: format!("of {due:.0}"), colour: colour(number) }
     });
     bars.extend(arrived);
     draw(&bars)
 }
 
-fn of_bounds(name: &str, bounds: &Bounds) -> Bar {
-    let lower = f64::from(bounds.lower);
-    let upper = bounds.upper.map_or(lower, f64::from);
-    let mut note = if bounds.upper.is_none() { "or more: the tester's limit".to_owned() } else { String::new() };
-    if bounds.hurried {
-        note += "not closer for lack of time";
-    }
-    Bar { name: name.to_owned(), value: Summary { median: lower, min: lower, max: upper }, note }
+fn of_bounds(name: String, search: &Searched, bounds: fn(&Found) -> Bounds) -> Bar {
+    let (value, limited) = search.summary(bounds);
+    let note = if limited { "or more: the tester's limit" } else { "" };
+    Bar { name, value, note: note.to_owned(), colour: "var(--dim)" }
 }
 
 fn draw(bars: &[Bar]) -> String {
@@ -69,17 +68,16 @@ fn draw(bars: &[Bar]) -> String {
         );
     }
     let mut top = TOP + (STEP - BAR) / 2.0;
-    for (number, Bar { name, value: Summary { median, min, max }, note }) in bars.iter().enumerate() {
+    for Bar { name, value: Summary { median, min, max }, note, colour } in bars {
         let (middle, end) = (top + BAR / 2.0, axis.place(*median));
         let _ = write!(
             inside,
             "<text class=\"end\" x=\"{:.1}\" y=\"{:.1}\">{}</text>\n\
-             <rect x=\"{LEFT}\" y=\"{top:.1}\" width=\"{:.1}\" height=\"{BAR}\" rx=\"2\" fill=\"{}\"/>\n",
+             <rect x=\"{LEFT}\" y=\"{top:.1}\" width=\"{:.1}\" height=\"{BAR}\" rx=\"2\" fill=\"{colour}\"/>\n",
             LEFT - 10.0,
             middle + 4.0,
             escaped(name),
-            end - LEFT,
-            colour(number)
+            end - LEFT
         );
         let (from, to) = (axis.place(*min), axis.place(*max));
         if to - from >= 1.0 {

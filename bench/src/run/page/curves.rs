@@ -62,7 +62,7 @@ pub(super) fn latency(points: &[Point]) -> String {
             let (x, y) = (rarity(quantile).map_or(RIGHT, |rare| x.place(rare)), y.place(float(ns)));
             let _ = if path.is_empty() { write!(path, "M{x:.1} {y:.1}") } else { write!(path, "L{x:.1} {y:.1}") };
         }
-        let (name, colour) = (escaped(&point.name), colour(number));
+        let (name, colour) = (escaped(&point.label()), colour(number));
         let _ = write!(
             inside,
             "<path class=\"curve\" stroke=\"{colour}\" d=\"{path}\"><title>{name}</title></path>\n\

@@ -7,7 +7,7 @@ mod storm; // what happened when
 
 use std::fmt::Write;
 
-use super::report::{Latency, Point, RunReport, Searched, TrialReport};
+use super::report::{Latency, Point, RunReport, TrialReport};
 use super::table::time_f;
 use crate::report::{Machine, Summary};
 
@@ -25,7 +25,7 @@ pub(super) fn page(report: &RunReport) -> String {
     for failure in report.failures() {
         let _ = writeln!(body, "<p class=\"failed\">FAILED {}</p>", escaped(&failure));
     }
-    let _ = write!(body, "<h2>Throughput</h2>\n{}", bars::throughput(search.as_ref(), points));
+    let _ = write!(body, "<h2>Throughput</h2>\n{}", bars::throughput(search, points));
     let _ = write!(
         body,
         "<h2>Latency by percentile</h2>\n<p>From when a packet was due until it was seen, all rounds together.</p>\n{}",
@@ -35,7 +35,7 @@ pub(super) fn page(report: &RunReport) -> String {
         let quiet = points.iter().find(|point| !point.disturbed && disturbed.name.starts_with(&point.name));
         let _ = write!(
             body,
-            "<h2>What happened when</h2>\n<p>{} The last round.</p>\n{}",
+            "<h2>What happened when</h2>\n<p>The last round of: {}.</p>\n{}",
             escaped(&disturbed.name),
             storm::timeline(disturbed, quiet)
         );
@@ -51,10 +51,10 @@ pub(super) fn page(report: &RunReport) -> String {
 
 fn facts(report: &RunReport) -> String {
     let Machine { cpu, cores, kernel, tidegate, build } = &report.machine;
-    let search = report
-        .search
-        .as_ref()
-        .map(|Searched { trials, seconds, .. }| ("search", format!("{trials} trials in {seconds:.0} s")));
+    let found = || report.search.iter().flat_map(|search| &search.rounds);
+    let (trials, seconds) =
+        (found().map(|found| found.trials).sum::<usize>(), found().map(|found| found.seconds).sum::<f64>());
+    let search = (trials > 0).then(|| ("search", format!("{trials} trials in {seconds:.0} s")));
     let facts = [
         ("version", format!("{tidegate}, {build} build")),
         ("machine", format!("{cpu}, {cores} cores, Linux {kernel}")),
@@ -75,7 +75,7 @@ fn table(points: &[Point]) -> String {
         let _ = write!(
             rows,
             "<tr><th>{}</th><td>{:.0}</td><td>{}</td><td>{}</td>",
-            escaped(&point.name),
+            escaped(&point.label()),
             point.summary(|round| round.offered).median,
             point.sum(|round| round.counts.sent),
             point.sum(TrialReport::lost)

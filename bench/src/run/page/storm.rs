@@ -39,7 +39,7 @@ pub(super) fn timeline(disturbed: &Point, quiet: Option<&Point>) -> String {
             let (x, y) = (x.place(second), y.place(float(slot.worst_ns)));
             let _ = if path.is_empty() { write!(path, "M{x:.1} {y:.1}") } else { write!(path, "L{x:.1} {y:.1}") };
         }
-        let (name, colour) = (escaped(&point.name), colour(number));
+        let (name, colour) = (escaped(&point.label()), colour(number));
         let _ = write!(
             inside,
             "<path class=\"curve\" stroke=\"{colour}\" d=\"{path}\"/>\n\
@@ -66,13 +66,14 @@ fn marks(round: &TrialReport, x: &Axis) -> String {
     let mut marks = String::new();
     for &(begin, end) in round.done.iter().flat_map(|done| &done.marks) {
         let (from, to) = (x.place(begin), x.place(end));
-        let _ = writeln!(
-            marks,
-            "<rect class=\"mark\" x=\"{from:.1}\" y=\"{}\" width=\"{:.1}\" height=\"{}\"/>",
-            LATENCY.0,
-            (to - from).max(1.0),
-            LOSS.1 - LATENCY.0
-        );
+        let width = (to - from).max(1.0);
+        for (top, bottom) in [LATENCY, LOSS] {
+            let height = bottom - top;
+            let _ = writeln!(
+                marks,
+                "<rect class=\"mark\" x=\"{from:.1}\" y=\"{top}\" width=\"{width:.1}\" height=\"{height}\"/>"
+            );
+        }
     }
     marks
 }

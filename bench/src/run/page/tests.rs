@@ -1,6 +1,8 @@
 //! The page of a made-up report.
 
 use super::*;
+use crate::run::forwarder::Kind;
+use crate::run::report::{Found, Searched};
 use crate::run::search::Bounds;
 use crate::run::trouble::Done;
 use crate::tester::accounts::{Counts, histogram};
@@ -25,11 +27,12 @@ fn point(name: &str, disturbed: bool, latency_ns: u64, lost: u64) -> Point {
         timeline,
         ..TrialReport::default()
     };
-    Point::new(name.to_owned(), disturbed, vec![round], &latency)
+    Point::new(name.to_owned(), Kind::Tidegate, disturbed, vec![round], &latency)
 }
 
 fn report() -> RunReport {
     let bounds = |lower, upper| Bounds { lower, upper, hurried: false };
+    let found = Found { ndr: bounds(500_000, Some(510_000)), pdr: bounds(600_000, None), ..Found::default() };
     RunReport {
         machine: Machine::this(),
         scenario: "mine & <yours>".into(),
@@ -40,13 +43,10 @@ fn report() -> RunReport {
         idle: "busy".into(),
         placement: "core 0".into(),
         flows: 10,
-        search: Some(Searched {
-            ndr: bounds(500_000, Some(510_000)),
-            pdr: bounds(600_000, None),
-            ..Searched::default()
-        }),
+        search: vec![Searched { forwarder: Kind::Tidegate, rounds: vec![found] }],
         points: vec![point("1000/s", false, 5_000, 0), point("1000/s, reload-storm", true, 9_000, 7)],
-        unclean: None,
+        skipped: Vec::new(),
+        unclean: Vec::new(),
     }
 }
 
@@ -80,14 +80,14 @@ fn bars_curves_reloads_and_losses_are_drawn() {
     assert_eq!(page.matches("rx=\"2\"").count(), 4, "two of the search, one for each point");
     assert!(page.contains("500000") && page.contains("or more: the tester's limit"));
     assert_eq!(page.matches("class=\"curve\"").count(), 2 + 2);
-    assert_eq!(page.matches("class=\"mark\"").count(), 2);
+    assert_eq!(page.matches("class=\"mark\"").count(), 2 * 2);
     assert_eq!(page.matches("<title>7 lost</title>").count(), 1);
 }
 
 #[test]
 fn a_point_without_a_packet_is_drawn_as_well() {
-    let empty = Point::new("nothing".into(), false, vec![TrialReport::default()], &histogram().unwrap());
-    let page = page(&RunReport { search: None, points: vec![empty], ..report() });
+    let empty = Point::new("nothing".into(), Kind::Bare, false, vec![TrialReport::default()], &histogram().unwrap());
+    let page = page(&RunReport { search: Vec::new(), points: vec![empty], ..report() });
     assert_eq!(unbalanced(&page), Vec::<String>::new());
     assert!(!page.contains("NaN") && !page.contains("inf"), "{page}");
 }
