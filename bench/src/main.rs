@@ -122,6 +122,8 @@ enum Command {
     ///
     /// Exit codes: 0 nothing changed for the worse, 1 something did, 2 the reports cannot be compared.
     Compare(run::compare::Options),
+    /// Several reports of `run --json` in one table.
+    Summary(run::summary::Options),
     /// How fast filters are added, listed and deleted by the control socket, by one client and by several at once.
     Socket(socket::Options),
 }
@@ -179,6 +181,7 @@ fn run(command: &Command) -> anyhow::Result<bool> {
         Command::Run(options) => run::run(options),
         Command::Scenarios(options) => run::list(options),
         Command::Compare(options) => run::compare::run(options),
+        Command::Summary(options) => run::summary::run(options),
         Command::Socket(options) => socket::run(options),
     }
 }

@@ -11,6 +11,7 @@ use super::report::{Found, Point, Searched, TrialReport};
 use super::rig::{Rig, Setup};
 use super::search::{Outcome, Plan, Search};
 use super::{hgrm, table};
+use crate::report::CORE_LOST_MAX;
 use crate::scenario::Scenario;
 use crate::tester::accounts::histogram;
 
@@ -160,7 +161,8 @@ fn search(rig: &mut Rig, plan: Plan, name: &str) -> Result<Found> {
         let (trial, _) = rig.trial(rate, span, false)?;
         wrong += trial.wrong();
         let limit = (trial.unsent > 0).then_some(trial.offered);
-        let outcome = Outcome { loss_ratio: trial.loss_ratio(), limit, took: clock.elapsed() };
+        let disturbed = trial.worker_core_lost > CORE_LOST_MAX;
+        let outcome = Outcome { loss_ratio: trial.loss_ratio(), disturbed, limit, took: clock.elapsed() };
         eprintln!("{name} {}", table::progress(&trial));
         Ok(outcome)
     })?;

@@ -46,7 +46,11 @@ pub(crate) fn run(options: &Options) -> Result<bool> {
     Ok(!changes.worse())
 }
 
-fn read(path: &Path) -> Result<RunReport, Usage> {
+/// The report in a file.
+///
+/// # Errors
+/// [`Usage`] if there is none.
+pub(super) fn read(path: &Path) -> Result<RunReport, Usage> {
     let refused = |error: &dyn Display| Usage(format!("{}: {error}", path.display()));
     let text = fs::read_to_string(path).map_err(|error| refused(&format!("cannot be read: {error}")))?;
     serde_json::from_str(&text).map_err(|error| {
@@ -198,12 +202,13 @@ impl Display for Changes {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use crate::report::Machine;
     use crate::tester::accounts::Counts;
 
-    fn report(p50: &[u64], lost: u64, ndr: Option<(u32, u32)>) -> RunReport {
+    /// One of so many rounds with these medians.
+    pub(in crate::run) fn report(p50: &[u64], lost: u64, ndr: Option<(u32, u32)>) -> RunReport {
         let round = |&p50: &u64| TrialReport {
             seconds: 1.0,
             counts: Counts { sent: 1000, must_arrive: 1000, arrived: 1000 - lost, lost, ..Counts::default() },

@@ -48,6 +48,11 @@ impl Kind {
         }
     }
 
+    /// Whether the kernel forwards, in the tester's own calls to send: what it cannot take is not sent.
+    pub(crate) fn is_kernel(self) -> bool {
+        matches!(self, Kind::Nft | Kind::Tc)
+    }
+
     /// Starts it in `namespace`. `settings` is the gateway's file without filters; other files go beside it.
     ///
     /// # Errors

@@ -8,6 +8,7 @@ mod page; // the report as a page
 pub(crate) mod report; // what was found
 mod rig; // a gateway between the ends of the tester
 mod search; // how much goes without loss
+pub(crate) mod summary; // `summary`: several reports in one table
 mod table; // the report for people
 mod trouble; // what goes on meanwhile
 
@@ -55,7 +56,7 @@ pub(crate) struct Options {
     /// former.
     #[arg(long, conflicts_with = "rate")]
     search: bool,
-    /// Ends within a minute: shorter trials, fewer of them, wider bounds.
+    /// Ends within a minute, and takes about as long again for each peer: shorter trials, fewer of them, wider bounds.
     #[arg(long)]
     quick: bool,
     /// How long a trial is at each rate, instead of what the scenario says.

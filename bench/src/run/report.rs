@@ -200,12 +200,13 @@ impl TrialReport {
 }
 
 impl Searched {
-    /// The bounds of all rounds, and whether one of them was the tester's limit.
+    /// The bounds of all rounds, and whether one of them was the tester's limit, and no other's.
     pub(crate) fn summary(&self, bounds: fn(&Found) -> Bounds) -> (Summary, bool) {
         let all = || self.rounds.iter().map(bounds);
         let lower = Summary::of(all().map(|bounds| bounds.lower.into()));
         let most = all().map(|bounds| f64::from(bounds.upper.unwrap_or(bounds.lower))).fold(0.0, f64::max);
-        (Summary { max: most, ..lower }, all().any(|bounds| bounds.upper.is_none()))
+        let limited = !self.forwarder.is_kernel() && all().any(|bounds| bounds.upper.is_none());
+        (Summary { max: most, ..lower }, limited)
     }
 }
 

@@ -2,6 +2,8 @@
 //!
 //! A trial tells whether a rate was too high *then*; on a machine that others use as well it may say this, and the next time
 //! that. So a rate has several trials, and the majority counts (an exceed ratio of one half). Trials of one goal serve the other.
+//! A trial that lost packets while others had the forwarder's core says nothing of the forwarder: it is made again, but a rate has no
+//! more such excuses than trials.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -32,6 +34,8 @@ pub(crate) struct Plan {
 pub(crate) struct Outcome {
     /// Share of the packets that were lost.
     pub(crate) loss_ratio: f64,
+    /// Whether others had the forwarder's core for too long.
+    pub(crate) disturbed: bool,
     /// Packets a second that were really sent, if that was not the whole rate.
     pub(crate) limit: Option<f64>,
     /// How long it took, all in all.
@@ -55,6 +59,8 @@ pub(crate) struct Search<F> {
     measure: F,
     /// Loss of each trial, by rate.
     known: BTreeMap<u32, Vec<f64>>,
+    /// Trials that did not count, by rate.
+    excused: BTreeMap<u32, usize>,
     /// What the tester can make.
     most: u32,
     /// What went when there was too much.
@@ -79,8 +85,8 @@ impl<F: FnMut(u32, Duration) -> Result<Outcome>> Search<F> {
     pub(crate) fn begin(plan: Plan, measure: F) -> Result<Search<F>> {
         ensure!(plan.votes % 2 == 1, "a majority of {} trials", plan.votes);
         let most = plan.most;
-        let known = BTreeMap::new();
-        let mut search = Search { plan, measure, known, most, guess: most, spent: Duration::ZERO, trials: 0 };
+        let (known, excused) = (BTreeMap::new(), BTreeMap::new());
+        let mut search = Search { plan, measure, known, excused, most, guess: most, spent: Duration::ZERO, trials: 0 };
         let first = search.trial(most)?;
         search.guess = rate(first.limit.unwrap_or(most.into()) * (1.0 - first.loss_ratio));
         Ok(search)
@@ -130,7 +136,14 @@ impl<F: FnMut(u32, Duration) -> Result<Outcome>> Search<F> {
         match outcome.limit {
             // Less was sent: that says nothing of this rate, but much of the tester.
             Some(limit) => self.most = self::rate(limit).min(rate - rate / 50).max(LEAST),
-            None => self.known.entry(rate).or_default().push(outcome.loss_ratio),
+            None => {
+                let excused = self.excused.entry(rate).or_default();
+                if outcome.disturbed && outcome.loss_ratio > 0.0 && *excused < self.plan.votes {
+                    *excused += 1;
+                } else {
+                    self.known.entry(rate).or_default().push(outcome.loss_ratio);
+                }
+            }
         }
         Ok(outcome)
     }
@@ -179,7 +192,7 @@ mod tests {
         move |rate, took| {
             let sent = limit.min(rate.into());
             let limit = (sent < f64::from(rate)).then_some(sent);
-            Ok(Outcome { loss_ratio: (1.0 - capacity / sent).max(0.0), limit, took })
+            Ok(Outcome { loss_ratio: (1.0 - capacity / sent).max(0.0), disturbed: false, limit, took })
         }
     }
 
@@ -216,7 +229,8 @@ mod tests {
 
     #[test]
     fn nothing_goes_through_a_device_that_loses_always() {
-        let (ndr, pdr, _) = found(PLAN, |_, took| Ok(Outcome { loss_ratio: 0.001, limit: None, took }));
+        let (ndr, pdr, _) =
+            found(PLAN, |_, took| Ok(Outcome { loss_ratio: 0.001, disturbed: false, limit: None, took }));
         assert_eq!((ndr.lower, ndr.upper), (0, Some(LEAST)));
         assert_eq!((pdr.lower, pdr.upper), (PLAN.most, None));
     }
@@ -230,6 +244,20 @@ mod tests {
             Ok(Outcome { loss_ratio: if number % 5 == 0 { 0.1 } else { outcome.loss_ratio }, ..outcome })
         });
         close(ndr, 500_000.0);
+    }
+
+    #[test]
+    fn what_was_lost_while_others_had_the_core_is_excused_a_few_times() {
+        let disturbed = |every: usize| {
+            let (mut number, mut good) = (0, device(500_000.0, f64::INFINITY));
+            move |rate, span| {
+                number += 1;
+                let (outcome, disturbed) = (good(rate, span)?, number % every != 0);
+                Ok(Outcome { loss_ratio: if disturbed { 0.1 } else { outcome.loss_ratio }, disturbed, ..outcome })
+            }
+        };
+        close(found(PLAN, disturbed(2)).0, 500_000.0);
+        assert_eq!(found(PLAN, disturbed(1000)).0.lower, 0, "all of it cannot be excused");
     }
 
     #[test]

@@ -65,11 +65,10 @@ impl Display for RunReport {
                 "WARNING others had a core of {disturbed} of {all} trials for too long: run it again on a quiet machine"
             )?;
         }
-        if self.points.iter().any(|point| matches!(point.forwarder, Kind::Nft | Kind::Tc)) {
-            writeln!(
-                f,
-                "The kernel forwards on the tester's core: its figures are no ratio to those of a core of its own."
-            )?;
+        if self.points.iter().any(|point| point.forwarder.is_kernel()) {
+            let why =
+                "The kernel forwards on the tester's core, where it sends: no ratio to who has a core of its own.";
+            writeln!(f, "{why}")?;
         }
         self.skipped.iter().try_for_each(|skipped| writeln!(f, "skipped {skipped}"))?;
         self.failures().iter().try_for_each(|failure| writeln!(f, "FAILED {failure}"))
@@ -144,7 +143,7 @@ fn throughput(f: &mut Formatter<'_>, search: &Searched, all: &[Searched]) -> fmt
         };
         format!("{median:.0} ({min:.0} - {max:.0}){more}")
     };
-    let bare = all.iter().find(|other| other.forwarder == Kind::Bare && search.forwarder != Kind::Bare);
+    let bare = all.iter().find(|other| other.forwarder == Kind::Bare && search.forwarder == Kind::Tidegate);
     let ratio = bare.map(|bare| {
         let pairs = search.rounds.iter().zip(&bare.rounds);
         let ratio = Summary::of(pairs.map(|(own, bare)| f64::from(own.ndr.lower) / f64::from(bare.ndr.lower.max(1))));

@@ -113,13 +113,13 @@ impl Filters {
         for (number, ((src, sport), (dst, dport))) in strangers(count, self.seed) {
             let ends = format!("match ip src {src}/32 match ip dst {dst}/32");
             let ports = format!("match ip sport {sport} 0xffff match ip dport {dport} 0xffff");
-            add(number, &format!("{ends} {ports}"), redirect)?;
+            add(1 + number / TC_TABLE, &format!("{ends} {ports}"), redirect)?;
         }
         // Not every kernel has gact: no packet, no need.
         if self.mix.drop > 0.0 {
-            add(count, &format!("match ip dport {DROP_PORT} 0xffff"), "drop")?;
+            add(2 + count / TC_TABLE, &format!("match ip dport {DROP_PORT} 0xffff"), "drop")?;
         }
-        add(count + 1, "match u32 0 0", redirect)?;
+        add(3 + count / TC_TABLE, "match u32 0 0", redirect)?;
         Ok(text)
     }
 
@@ -140,6 +140,9 @@ impl Filters {
 
 /// Rules that the kernel asks one after the other, at most: more take longer than anybody waits.
 const KERNEL_RULES_MAX: u32 = 10_000;
+
+/// Filters of tc in a priority: it can have 2,047 priorities of u32, of some thousand filters each, and asks them in order.
+const TC_TABLE: u32 = 1000;
 
 /// `count` filters, each with a priority of its own. The last one drops what goes to [`DROP_PORT`]; the others are about flows that
 /// never come.
