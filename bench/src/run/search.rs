@@ -61,6 +61,8 @@ pub(crate) struct Search<F> {
     known: BTreeMap<u32, Vec<f64>>,
     /// Trials that did not count, by rate.
     excused: BTreeMap<u32, usize>,
+    /// What the tester made of rates that were too much for it, by rate.
+    limits: BTreeMap<u32, Vec<f64>>,
     /// What the tester can make.
     most: u32,
     /// What went when there was too much.
@@ -85,8 +87,9 @@ impl<F: FnMut(u32, Duration) -> Result<Outcome>> Search<F> {
     pub(crate) fn begin(plan: Plan, measure: F) -> Result<Search<F>> {
         ensure!(plan.votes % 2 == 1, "a majority of {} trials", plan.votes);
         let most = plan.most;
-        let (known, excused) = (BTreeMap::new(), BTreeMap::new());
-        let mut search = Search { plan, measure, known, excused, most, guess: most, spent: Duration::ZERO, trials: 0 };
+        let (known, excused, limits) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
+        let mut search =
+            Search { plan, measure, known, excused, limits, most, guess: most, spent: Duration::ZERO, trials: 0 };
         let first = search.trial(most)?;
         search.guess = rate(first.limit.unwrap_or(most.into()) * (1.0 - first.loss_ratio));
         Ok(search)
@@ -134,8 +137,15 @@ impl<F: FnMut(u32, Duration) -> Result<Outcome>> Search<F> {
         self.trials += 1;
         self.spent += outcome.took;
         match outcome.limit {
-            // Less was sent: that says nothing of this rate, but much of the tester.
-            Some(limit) => self.most = self::rate(limit).min(rate - rate / 50).max(LEAST),
+            // Less was sent: that says nothing of this rate, but, unless it was by chance, much of the tester.
+            Some(limit) => {
+                let limits = self.limits.entry(rate).or_default();
+                limits.push(limit);
+                if rate == self.plan.most || limits.len() > self.plan.votes / 2 {
+                    let limit = limits.iter().copied().fold(0.0, f64::max);
+                    self.most = self::rate(limit).min(rate - rate / 50).max(LEAST);
+                }
+            }
             None => {
                 let excused = self.excused.entry(rate).or_default();
                 if outcome.disturbed && outcome.loss_ratio > 0.0 && *excused < self.plan.votes {
@@ -224,6 +234,17 @@ mod tests {
         assert_eq!((ndr.upper, pdr.upper), (None, None));
         assert!((452_000..=456_789).contains(&ndr.lower), "{ndr:?}");
         let (ndr, ..) = found(PLAN, device(300_000.0, 456_789.0));
+        close(ndr, 300_000.0);
+    }
+
+    #[test]
+    fn a_tester_that_was_held_up_once_is_not_limited() {
+        let (mut number, mut good) = (0, device(300_000.0, f64::INFINITY));
+        let (ndr, ..) = found(PLAN, move |rate, span| {
+            number += 1;
+            let outcome = good(rate, span)?;
+            Ok(if number % 4 == 2 { Outcome { limit: Some(20_000.0), ..outcome } } else { outcome })
+        });
         close(ndr, 300_000.0);
     }
 

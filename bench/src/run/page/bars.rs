@@ -36,10 +36,10 @@ pub(super) fn throughput(searches: &[Searched], points: &[Point]) -> String {
         bars.push(of_bounds(format!("{name}, 0.5 % loss"), search, |found| found.pdr));
     }
     #[expect(clippy::cast_precision_loss, reason = "a rate for people")]
-    let arrived = points.iter().enumerate().map(|(number, point)| {
+    let arrived = points.iter().map(|point| {
         let value = point.summary(|round| round.counts.arrived as f64 / round.seconds.max(1e-9));
         let due = point.summary(|round| round.counts.must_arrive as f64 / round.seconds.max(1e-9)).median;
-        Bar { name: point.label(), value, note: format!("of {due:.0}"), colour: colour(number) }
+        Bar { name: point.label(), value, note: format!("of {due:.0}"), colour: colour(points, point) }
     });
     bars.extend(arrived);
     draw(&bars)

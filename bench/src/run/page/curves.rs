@@ -3,11 +3,11 @@
 use std::fmt::Write;
 
 use super::axis::Axis;
-use super::{colour, escaped, svg};
+use super::{colour, dashes, escaped, svg};
 use crate::run::report::Point;
 use crate::run::table::time_f;
 
-const WIDTH: f64 = 900.0;
+const WIDTH: f64 = 940.0;
 const HEIGHT: f64 = 400.0;
 const LEFT: f64 = 70.0;
 const RIGHT: f64 = 700.0;
@@ -56,21 +56,20 @@ pub(super) fn latency(points: &[Point]) -> String {
         );
     }
     let mut below = TOP + 10.0;
-    for (number, point) in points.iter().enumerate() {
+    for point in points {
         let mut path = String::new();
         for &(quantile, ns) in &point.curve {
             let (x, y) = (rarity(quantile).map_or(RIGHT, |rare| x.place(rare)), y.place(float(ns)));
             let _ = if path.is_empty() { write!(path, "M{x:.1} {y:.1}") } else { write!(path, "L{x:.1} {y:.1}") };
         }
-        let (name, colour) = (escaped(&point.label()), colour(number));
+        let (name, colour, dashes) = (escaped(&point.label()), colour(points, point), dashes(point.forwarder));
         let _ = write!(
             inside,
-            "<path class=\"curve\" stroke=\"{colour}\" d=\"{path}\"><title>{name}</title></path>\n\
-             <rect x=\"{:.1}\" y=\"{:.1}\" width=\"14\" height=\"4\" fill=\"{colour}\"/>\n\
+            "<path class=\"curve\" stroke=\"{colour}\"{dashes} d=\"{path}\"><title>{name}</title></path>\n\
+             <path class=\"curve\" stroke=\"{colour}\"{dashes} d=\"M{:.1} {below:.1}h24\"/>\n\
              <text x=\"{:.1}\" y=\"{:.1}\">{name}</text>\n",
-            RIGHT + 16.0,
-            below - 2.0,
-            RIGHT + 36.0,
+            RIGHT + 12.0,
+            RIGHT + 44.0,
             below + 4.0
         );
         below += 20.0;

@@ -7,6 +7,7 @@ mod storm; // what happened when
 
 use std::fmt::Write;
 
+use super::forwarder::Kind;
 use super::report::{Latency, Point, RunReport, TrialReport};
 use super::table::time_f;
 use crate::report::{Machine, Summary};
@@ -106,9 +107,21 @@ fn svg(width: f64, height: f64, label: &str, inside: &str) -> String {
     )
 }
 
-/// The colour of the line or bar of this number.
-fn colour(number: usize) -> &'static str {
+/// The colour of a point's line and bar: the same ones for each forwarder,
+fn colour(points: &[Point], point: &Point) -> &'static str {
+    let of_forwarder = points.iter().filter(|other| other.forwarder == point.forwarder);
+    let number = of_forwarder.take_while(|other| other.name != point.name).count();
     COLOURS[number % COLOURS.len()]
+}
+
+/// whose lines are dashed in their own way: bits of SVG.
+fn dashes(forwarder: Kind) -> &'static str {
+    match forwarder {
+        Kind::Tidegate => "",
+        Kind::Bare => " stroke-dasharray=\"7 4\"",
+        Kind::Nft => " stroke-dasharray=\"2 3\"",
+        Kind::Tc => " stroke-dasharray=\"9 3 2 3\"",
+    }
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use super::axis::Axis;
 use super::curves::{float, round};
-use super::{colour, escaped, svg};
+use super::{COLOURS, escaped, svg};
 use crate::run::report::{Point, TrialReport};
 use crate::tester::timeline::Slot;
 
@@ -39,7 +39,7 @@ pub(super) fn timeline(disturbed: &Point, quiet: Option<&Point>) -> String {
             let (x, y) = (x.place(second), y.place(float(slot.worst_ns)));
             let _ = if path.is_empty() { write!(path, "M{x:.1} {y:.1}") } else { write!(path, "L{x:.1} {y:.1}") };
         }
-        let (name, colour) = (escaped(&point.label()), colour(number));
+        let (name, colour) = (escaped(&point.label()), COLOURS[number]);
         let _ = write!(
             inside,
             "<path class=\"curve\" stroke=\"{colour}\" d=\"{path}\"/>\n\

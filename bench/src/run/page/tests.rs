@@ -79,7 +79,7 @@ fn bars_curves_reloads_and_losses_are_drawn() {
     let page = page(&report());
     assert_eq!(page.matches("rx=\"2\"").count(), 4, "two of the search, one for each point");
     assert!(page.contains("500000") && page.contains("or more: the tester's limit"));
-    assert_eq!(page.matches("class=\"curve\"").count(), 2 + 2);
+    assert_eq!(page.matches("class=\"curve\"").count(), 2 * 2 + 2, "with the legend of the one");
     assert_eq!(page.matches("class=\"mark\"").count(), 2 * 2);
     assert_eq!(page.matches("<title>7 lost</title>").count(), 1);
 }
