@@ -124,7 +124,12 @@ fn join(thread: JoinHandle<Result<bool>>) -> Result<bool> {
 /// The mistakes in it.
 pub(crate) fn config(folder: &Path, text: &str) -> Result<Config> {
     write(folder, text)?;
-    Ok(tidegate_config::load_with(&folder.join(FILE), std::iter::empty())?)
+    Ok(tidegate_config::load_with(&file(folder), std::iter::empty())?)
+}
+
+/// The gateway's own file.
+pub(crate) fn file(folder: &Path) -> PathBuf {
+    folder.join(FILE)
 }
 
 /// Writes `text` as the gateway's own file, for it to check at the next reload.
@@ -132,5 +137,5 @@ pub(crate) fn config(folder: &Path, text: &str) -> Result<Config> {
 /// # Errors
 /// If it cannot be written.
 pub(crate) fn write(folder: &Path, text: &str) -> Result<()> {
-    Ok(fs::write(folder.join(FILE), text)?)
+    Ok(fs::write(file(folder), text)?)
 }

@@ -81,15 +81,15 @@ impl<'a> Bench<'a> {
         histograms: Option<&Path>,
     ) -> Result<Vec<Point>> {
         let mut lanes = self.lanes(rates)?;
-        let of_rounds = self.scenario.rounds;
-        for round in 1..=of_rounds {
+        let rounds = self.scenario.rounds;
+        for round in 1..=rounds {
             for kind in self.kinds.clone() {
                 self.turn(kind, |rig| {
                     for lane in lanes.iter_mut().filter(|lane| lane.kind == kind) {
                         let (trial, latency) = rig.trial(lane.rate, span, lane.disturbed)?;
                         lane.latency.add(&latency)?;
-                        let (rounds, name) = (of_rounds, &lane.name);
-                        eprintln!("round {round}/{rounds}  {:<12} {name:<26} {}", kind.name(), table::progress(&trial));
+                        let (name, forwarder) = (&lane.name, kind.name());
+                        eprintln!("round {round}/{rounds}  {forwarder:<12} {name:<26} {}", table::progress(&trial));
                         lane.rounds.push(trial);
                     }
                     Ok(())

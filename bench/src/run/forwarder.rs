@@ -67,7 +67,8 @@ impl Kind {
     ) -> Result<Forwarder> {
         Ok(match self {
             Kind::Tidegate => {
-                let config = gateway::config(folder, &format!("{settings}{}", filters.text))?;
+                let config = gateway::config(folder, &filters.with(settings));
+                let config = config.map_err(|error| filters.blame(error, &gateway::file(folder)))?;
                 Forwarder::Gateway(Gateway::start(namespace, config, placement.generator)?)
             }
             Kind::Bare => Forwarder::Bare(Bare::start(namespace, gateway::config(folder, settings)?)?),

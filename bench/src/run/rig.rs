@@ -93,7 +93,7 @@ impl Rig {
             Some(gateway) => {
                 let block = gateway.plane().block(BLOCK_INDEX)?;
                 filters.request(&block)?;
-                let text = format!("{settings}{}", filters.text);
+                let text = filters.with(&settings);
                 scenario.disturbance.map(|disturbance| Trouble::new(disturbance, &block, &folder, &text))
             }
         };

@@ -80,6 +80,24 @@ fn filters_that_are_wrong_are_found_out() {
 }
 
 #[test]
+fn mistakes_in_a_file_of_filters_have_its_name_and_its_lines() {
+    if !Lab::allowed() {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let (filters, scenario) = (folder.path().join("filters.toml"), folder.path().join("mine.toml"));
+    fs::write(&scenario, "[rules]\nfile = \"filters.toml\"\n").unwrap();
+    let usage = || {
+        let error = run(&options(&scenario.display().to_string())).unwrap_err();
+        error.downcast_ref::<Usage>().unwrap().to_string()
+    };
+    assert!(usage().starts_with(&format!("{}: cannot be read: ", filters.display())), "{}", usage());
+    fs::write(&filters, "[[filter]]\non = \"edge\"\naction = \"dorp\"\n").unwrap();
+    let place = format!("{}:3:10: action: ", filters.display());
+    assert!(usage().starts_with(&place), "{} {place}", usage());
+}
+
+#[test]
 fn disturbances_disturb_and_nothing_goes_wrong() {
     if !Lab::allowed() {
         return;

@@ -1,15 +1,16 @@
 //! The filters of a scenario, and flows of which it is known what must become of them.
 
-use std::fmt::Write;
+use std::fmt::{Display, Write};
 use std::fs;
 use std::path::Path;
 use std::sync::Arc;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Error, Result, bail, ensure};
 use fastrand::Rng;
 use tidegate_classifiers::block::Block;
 use tidegate_classifiers::request::{KindSpec, Mode, new_filter};
 use tidegate_classifiers::verdict::Control;
+use tidegate_config::ConfigErrors;
 
 use super::{Rules, Scenario};
 use crate::classbench;
@@ -18,6 +19,7 @@ use crate::rule_set::{Order, RuleSet, UDP};
 use crate::storm::flower;
 use crate::tester::flows::{DROP_PORT, Flows, Mix};
 use crate::tester::tag::Fate;
+use crate::usage::Usage;
 
 /// The block of both ports.
 pub(crate) const BLOCK: &str = "edge";
@@ -26,7 +28,7 @@ pub(crate) const BLOCK: &str = "edge";
 #[derive(Debug)]
 pub(crate) struct Filters {
     /// Those that the gateway's file has.
-    pub(crate) text: String,
+    text: String,
     /// Those that are requested when it runs: text has no place for some of what ClassBench has.
     set: Option<(RuleSet, Vec<Control>)>,
     /// What is sent past them.
@@ -41,7 +43,7 @@ impl Filters {
     /// Filters and flows of `scenario`; sets of ClassBench lie in `data`.
     ///
     /// # Errors
-    /// If a file is missing, or has no packets of UDP.
+    /// [`Usage`] if a file is missing; or if a set has no packets of UDP.
     pub(crate) fn new(scenario: &Scenario, data: &Path, seed: u64) -> Result<Filters> {
         let Scenario { rules, mix, .. } = scenario;
         let of = |text, set, flows| Filters { text, set, flows, rules: rules.clone(), mix: mix.clone(), seed };
@@ -51,11 +53,12 @@ impl Filters {
             Rules::Generated(count) => of(generated(*count, mix.vlan, seed)?, None, flows()),
 
             Rules::File(path) => {
-                let text = fs::read_to_string(path).with_context(|| path.display().to_string())?;
+                let text = fs::read_to_string(path).map_err(|error| unreadable(path, &error))?;
                 of(text, None, flows())
             }
             Rules::ClassBench(name) => {
-                let set = classbench::load(data, name)?;
+                let set = classbench::load(data, name)
+                    .map_err(|error| unreadable(&data.join(name), &format!("{error:#}")))?;
                 let mut rng = Rng::with_seed(seed);
                 let controls: Vec<Control> =
                     set.rules.iter().map(|_| if rng.f64() < mix.drop { Control::Shot } else { Control::Ok }).collect();
@@ -64,6 +67,22 @@ impl Filters {
                 of(String::new(), Some((set, controls)), flows)
             }
         })
+    }
+
+    /// The gateway's file: filters first, so that a line of them keeps its number.
+    pub(crate) fn with(&self, settings: &str) -> String {
+        format!("{}\n{settings}", self.text)
+    }
+
+    /// What is wrong with the gateway's file `file`: if the filters are those of a file, that is told of it.
+    pub(crate) fn blame(&self, error: Error, file: &Path) -> Error {
+        match (&self.rules, error.downcast_ref::<ConfigErrors>()) {
+            (Rules::File(path), Some(errors)) => {
+                let place = |path: &Path| format!("{}:", path.display());
+                Usage(errors.to_string().replace(&place(file), &place(path))).into()
+            }
+            _ => error,
+        }
     }
 
     /// Filters that the kernel can have as well.
@@ -136,6 +155,11 @@ impl Filters {
         }
         Ok(())
     }
+}
+
+/// Says that what a scenario names is not there.
+fn unreadable(path: &Path, why: &dyn Display) -> Usage {
+    Usage(format!("{}: cannot be read: {why}", path.display()))
 }
 
 /// Rules that the kernel asks one after the other, at most: more take longer than anybody waits.
