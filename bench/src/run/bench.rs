@@ -52,12 +52,14 @@ impl<'a> Bench<'a> {
         Bench { scenario, setup, kinds, mode: String::new(), flows: 0, skipped: Vec::new(), unclean: Vec::new() }
     }
 
-    /// Looks for what goes without loss, and with little: once, or if there is something to compare with, once a round.
+    /// Looks for what goes without loss, and with little: once, or if there is something to compare with, once a round. Each
+    /// forwarder has the plan's time for all its searches.
     ///
     /// # Errors
     /// If a trial fails.
     pub(super) fn search(&mut self, plan: Plan) -> Result<Vec<Searched>> {
         let rounds = if self.kinds.len() > 1 { self.scenario.rounds } else { 1 };
+        let plan = Plan { budget: plan.budget / rounds, ..plan };
         let new = |&forwarder: &Kind| Searched { forwarder, rounds: Vec::new() };
         let mut searches: Vec<Searched> = self.kinds.iter().map(new).collect();
         for round in 1..=rounds {

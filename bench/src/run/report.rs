@@ -132,6 +132,8 @@ pub(crate) struct Inside {
     pub(crate) lost: BTreeMap<String, u64>,
     /// Sent on.
     pub(crate) sent: u64,
+    /// Received, and neither forwarded nor passed, dropped or consumed; less than 0 if there are too many of these.
+    pub(crate) imbalance: i64,
 }
 
 /// Quantiles, in ns.
@@ -256,6 +258,10 @@ impl RunReport {
             if wrongly > 0 {
                 failures.push(format!("{}: filters dropped {wrongly} packets that had to pass", point.name));
             }
+            if point.rounds.iter().flat_map(|round| &round.inside).any(|inside| inside.imbalance != 0) {
+                let what = "packets received are not those forwarded, passed, dropped and consumed";
+                failures.push(format!("{}: {what}", point.name));
+            }
             if point.sum(|round| round.counts.must_arrive) > 0 && point.sum(|round| round.counts.arrived) == 0 {
                 failures.push(format!("{}: no packet came", point.name));
             }
@@ -267,5 +273,45 @@ impl RunReport {
         }
         failures.extend(self.unclean.clone());
         failures
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::run::compare::tests::report;
+
+    #[test]
+    fn what_must_not_be_is_a_failure_of_its_own_and_loss_is_none() {
+        let failures = |change: fn(&mut TrialReport)| {
+            let mut report = report(&[1000], 0, None);
+            change(&mut report.points[0].rounds[0]);
+            report.failures()
+        };
+        assert_eq!(failures(|round| round.counts.lost = 9), Vec::<String>::new());
+        let cases: [(fn(&mut TrialReport), &str); 5] = [
+            (|round| round.counts.wrong_verdict = 1, "1000/s: 1 packets: wrong verdict"),
+            (|round| round.counts.duplicated = 2, "1000/s: 2 packets: duplicated"),
+            (|round| round.wrongly_dropped = 3, "1000/s: filters dropped 3 packets that had to pass"),
+            (
+                |round| round.inside = Some(Inside { imbalance: -1, ..Inside::default() }),
+                "1000/s: packets received are",
+            ),
+            (|round| round.counts.arrived = 0, "1000/s: no packet came"),
+        ];
+        for (change, words) in cases {
+            let failures = failures(change);
+            assert!(matches!(&*failures, [failure] if failure.starts_with(words)), "{failures:?}");
+        }
+        let unclean = RunReport { unclean: vec!["frames".into()], ..report(&[1000], 0, None) };
+        assert_eq!(unclean.failures(), ["frames"]);
+    }
+
+    #[test]
+    fn blocked_time_is_what_it_takes_to_lose_as_many_and_what_the_tester_missed_is_no_loss() {
+        let mut round = report(&[1000], 100, None).points[0].rounds[0].clone();
+        assert!((round.blocked_ms() - 100.0).abs() < 1e-9, "100 of 1000 packets a second: {}", round.blocked_ms());
+        round.missed = 60;
+        assert_eq!((round.lost(), round.loss_ratio()), (40, 0.04));
     }
 }

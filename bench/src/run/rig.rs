@@ -68,6 +68,7 @@ struct Counted {
     by_filter: u64,
     /// By reason, of all ports.
     dropped: BTreeMap<String, u64>,
+    imbalance: i64,
 }
 
 impl Rig {
@@ -170,12 +171,13 @@ impl Rig {
             },
             unsent,
             missed,
-            inside: inside.map(|Counted { received, sent, by_filter, dropped }| Inside {
+            inside: inside.map(|Counted { received, sent, by_filter, dropped, imbalance }| Inside {
                 lost_before: counts.sent.saturating_sub(received),
                 received,
                 by_filter,
                 lost: dropped,
                 sent,
+                imbalance,
             }),
             latency: Latency::of(&balance.latency),
             lag: Latency::of(&lag),
@@ -228,6 +230,7 @@ impl Counted {
             sent: self.sent - before.sent,
             by_filter: self.by_filter - before.by_filter,
             dropped: self.dropped,
+            imbalance: self.imbalance - before.imbalance,
         }
     }
 }
@@ -245,6 +248,7 @@ impl From<&Status> for Counted {
             sent: sum(|port| port.totals.tx_packets),
             by_filter: sum(|port| port.totals.dropped[DropReason::Filter.index()]),
             dropped,
+            imbalance: status.ports.iter().map(|port| port.totals.balance()).sum(),
         }
     }
 }

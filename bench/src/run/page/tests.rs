@@ -91,3 +91,9 @@ fn a_point_without_a_packet_is_drawn_as_well() {
     assert_eq!(unbalanced(&page), Vec::<String>::new());
     assert!(!page.contains("NaN") && !page.contains("inf"), "{page}");
 }
+
+#[test]
+fn a_failure_is_shown() {
+    let page = page(&RunReport { unclean: vec!["tidegate: a frame is <lost>".into()], ..report() });
+    assert!(page.contains("<p class=\"failed\">FAILED tidegate: a frame is &lt;lost&gt;</p>"));
+}
