@@ -281,15 +281,17 @@ mod tests {
     use super::*;
     use crate::run::compare::tests::report;
 
+    type Edit = fn(&mut TrialReport);
+
     #[test]
     fn what_must_not_be_is_a_failure_of_its_own_and_loss_is_none() {
-        let failures = |change: fn(&mut TrialReport)| {
+        let failures = |change: Edit| {
             let mut report = report(&[1000], 0, None);
             change(&mut report.points[0].rounds[0]);
             report.failures()
         };
         assert_eq!(failures(|round| round.counts.lost = 9), Vec::<String>::new());
-        let cases: [(fn(&mut TrialReport), &str); 5] = [
+        let cases: [(Edit, &str); 5] = [
             (|round| round.counts.wrong_verdict = 1, "1000/s: 1 packets: wrong verdict"),
             (|round| round.counts.duplicated = 2, "1000/s: 2 packets: duplicated"),
             (|round| round.wrongly_dropped = 3, "1000/s: filters dropped 3 packets that had to pass"),
