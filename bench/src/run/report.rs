@@ -97,7 +97,7 @@ pub(crate) struct TrialReport {
     pub(crate) faults: Vec<Fault>,
     /// The packet that took longest.
     pub(crate) slowest: Option<Slowest>,
-    /// Dropped by filters, more than had to be.
+    /// Dropped by filters, more than had to be, and more than can be left of an earlier trial that was not received in time.
     pub(crate) wrongly_dropped: u64,
     /// Packets that were due and not sent: the tester could not keep up.
     pub(crate) unsent: u64,

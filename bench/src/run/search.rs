@@ -11,6 +11,8 @@ use std::time::Duration;
 use anyhow::{Result, ensure};
 use serde::{Deserialize, Serialize};
 
+/// Trials after which what the tester made of a rate is taken for its limit: it may have been held up.
+const LIMITED: usize = 3;
 /// No rate below is tried, in packets a second.
 const LEAST: u32 = 1000;
 
@@ -90,8 +92,14 @@ impl<F: FnMut(u32, Duration) -> Result<Outcome>> Search<F> {
         let (known, excused, limits) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
         let mut search =
             Search { plan, measure, known, excused, limits, most, guess: most, spent: Duration::ZERO, trials: 0 };
-        let first = search.trial(most)?;
-        search.guess = rate(first.limit.unwrap_or(most.into()) * (1.0 - first.loss_ratio));
+        search.guess = LEAST;
+        for _ in 0..LIMITED {
+            let first = search.trial(most)?;
+            search.guess = search.guess.max(rate(first.limit.unwrap_or(most.into()) * (1.0 - first.loss_ratio)));
+            if first.limit.is_none() {
+                break;
+            }
+        }
         Ok(search)
     }
 
@@ -141,7 +149,7 @@ impl<F: FnMut(u32, Duration) -> Result<Outcome>> Search<F> {
             Some(limit) => {
                 let limits = self.limits.entry(rate).or_default();
                 limits.push(limit);
-                if rate == self.plan.most || limits.len() > self.plan.votes / 2 {
+                if limits.len() >= LIMITED {
                     let limit = limits.iter().copied().fold(0.0, f64::max);
                     self.most = self::rate(limit).min(rate - rate / 50).max(LEAST);
                 }

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::Path;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use clap::Parser;
@@ -29,13 +30,17 @@ fn report(folder: &Path, text: &str, more: &str) -> (bool, RunReport) {
     (good, serde_json::from_str(&fs::read_to_string(json).unwrap()).unwrap())
 }
 
+/// One run after the other: each wants two cores. Nothing without the privilege to make a network.
+fn alone() -> Option<MutexGuard<'static, ()>> {
+    static ALONE: Mutex<()> = Mutex::new(());
+    Lab::allowed().then(|| ALONE.lock().unwrap_or_else(PoisonError::into_inner))
+}
+
 const SLOW: &str = "[load]\nrate = 5000\nseconds = 1\nrounds = 1\n";
 
 #[test]
 fn every_packet_through_a_gateway_is_accounted_for() {
-    if !Lab::allowed() {
-        return;
-    }
+    let Some(_alone) = alone() else { return };
     let folder = tempfile::tempdir().unwrap();
     for mix in ["sizes = [64, 1514]", "vlan = 7\nsizes = [68]", "ipv6 = 50\nsizes = [84, 300]"] {
         let text = format!("{SLOW}[rules]\ngenerated = 20\n[traffic]\nflows = 100\ndrop = 30\n{mix}\n");
@@ -55,9 +60,7 @@ fn every_packet_through_a_gateway_is_accounted_for() {
 
 #[test]
 fn filters_that_are_wrong_are_found_out() {
-    if !Lab::allowed() {
-        return;
-    }
+    let Some(_alone) = alone() else { return };
     let folder = tempfile::tempdir().unwrap();
     let run = |filter: &str| {
         let filter =
@@ -81,9 +84,7 @@ fn filters_that_are_wrong_are_found_out() {
 
 #[test]
 fn mistakes_in_a_file_of_filters_have_its_name_and_its_lines() {
-    if !Lab::allowed() {
-        return;
-    }
+    let Some(_alone) = alone() else { return };
     let folder = tempfile::tempdir().unwrap();
     let (filters, scenario) = (folder.path().join("filters.toml"), folder.path().join("mine.toml"));
     fs::write(&scenario, "[rules]\nfile = \"filters.toml\"\n").unwrap();
@@ -99,9 +100,7 @@ fn mistakes_in_a_file_of_filters_have_its_name_and_its_lines() {
 
 #[test]
 fn disturbances_disturb_and_nothing_goes_wrong() {
-    if !Lab::allowed() {
-        return;
-    }
+    let Some(_alone) = alone() else { return };
     let folder = tempfile::tempdir().unwrap();
     for kind in ["reload-storm\"\nfilters = 500", "update-storm\"\nfilters = 500", "socket-flood\"\nclients = 4"] {
         let text =
@@ -118,9 +117,7 @@ fn disturbances_disturb_and_nothing_goes_wrong() {
 
 #[test]
 fn peers_take_their_turns_and_what_cannot_be_had_is_skipped() {
-    if !Lab::allowed() {
-        return;
-    }
+    let Some(_alone) = alone() else { return };
     let folder = tempfile::tempdir().unwrap();
     let traffic = "[rules]\ngenerated = 3\n[traffic]\nflows = 10\n";
     let (good, report) = report(folder.path(), &format!("{SLOW}{traffic}"), " --peers bare,nft,tc --rounds 2");
@@ -140,9 +137,7 @@ fn peers_take_their_turns_and_what_cannot_be_had_is_skipped() {
 
 #[test]
 fn a_quick_search_ends_in_time_and_its_bounds_are_in_order() {
-    if !Lab::allowed() {
-        return;
-    }
+    let Some(_alone) = alone() else { return };
     let (folder, clock) = (tempfile::tempdir().unwrap(), Instant::now());
     let (_, report) = report(folder.path(), "[traffic]\nflows = 10\n", " --search --quick --rounds 1");
     assert!(clock.elapsed() < Duration::from_secs(60), "{:?}", clock.elapsed());
