@@ -244,20 +244,36 @@ impl Bench<'_> {
 fn add_filters(text: &mut String, count: u32, seed: u64) -> Result<()> {
     let mut rng = fastrand::Rng::with_seed(seed);
     for number in 1..=count {
-        let (source, destination) = if number == count {
-            (SOURCE, DESTINATION)
-        } else {
-            // 10.0.0.0/8 never meets the benchmark's own 198.18.0.0/15.
-            let mut flow = || (Ipv4Addr::from_bits(0x0a00_0000 | rng.u32(..) >> 8), rng.u16(1..));
-            (flow(), flow())
-        };
-        writeln!(
-            text,
-            "\n[[filter]]\non = \"in\"\nname = \"filter-{number}\"\naction = \"pass\"\n\
-             match = {{ ip_proto = \"udp\", src_ip = \"{}\", dst_ip = \"{}\", src_port = {}, dst_port = {} }}",
-            source.0, destination.0, source.1, destination.1
-        )?;
+        let flow = if number == count { (SOURCE, DESTINATION) } else { stranger(&mut rng) };
+        add_flow_filter(text, "in", number, "", flow, "pass")?;
     }
+    Ok(())
+}
+
+/// Addresses and ports of a flow of UDP: where it comes from, where it goes.
+pub(crate) type UdpFlow = ((Ipv4Addr, u16), (Ipv4Addr, u16));
+
+/// A flow that never comes: 10.0.0.0/8 never meets the benchmark's own 198.18.0.0/15.
+pub(crate) fn stranger(rng: &mut fastrand::Rng) -> UdpFlow {
+    let mut end = || (Ipv4Addr::from_bits(0x0a00_0000 | rng.u32(..) >> 8), rng.u16(1..));
+    (end(), end())
+}
+
+/// The filter of this number for one flow, with more keys to match if there are any.
+pub(crate) fn add_flow_filter(
+    text: &mut String,
+    on: &str,
+    number: u32,
+    more: &str,
+    (source, destination): UdpFlow,
+    action: &str,
+) -> Result<()> {
+    writeln!(
+        text,
+        "\n[[filter]]\non = \"{on}\"\nname = \"filter-{number}\"\naction = \"{action}\"\n\
+         match = {{ {more}ip_proto = \"udp\", src_ip = \"{}\", dst_ip = \"{}\", src_port = {}, dst_port = {} }}",
+        source.0, destination.0, source.1, destination.1
+    )?;
     Ok(())
 }
 

@@ -78,6 +78,19 @@ impl Gateway {
         Ok(Client::connect(&self.socket)?.status()?)
     }
 
+    /// The same without its filters, of which there may be many.
+    ///
+    /// # Errors
+    /// If it does not answer.
+    pub(crate) fn brief_status(&self) -> Result<Status> {
+        Ok(Client::connect(&self.socket)?.brief_status()?)
+    }
+
+    /// Its control socket.
+    pub(crate) fn socket(&self) -> &Path {
+        &self.socket
+    }
+
     /// Has it take over what [`config`] wrote last.
     ///
     /// # Errors
@@ -110,7 +123,19 @@ fn join(thread: JoinHandle<Result<bool>>) -> Result<bool> {
 /// # Errors
 /// The mistakes in it.
 pub(crate) fn config(folder: &Path, text: &str) -> Result<Config> {
-    let file = folder.join(FILE);
-    fs::write(&file, text)?;
-    Ok(tidegate_config::load_with(&file, std::iter::empty())?)
+    write(folder, text)?;
+    Ok(tidegate_config::load_with(&file(folder), std::iter::empty())?)
+}
+
+/// The gateway's own file.
+pub(crate) fn file(folder: &Path) -> PathBuf {
+    folder.join(FILE)
+}
+
+/// Writes `text` as the gateway's own file, for it to check at the next reload.
+///
+/// # Errors
+/// If it cannot be written.
+pub(crate) fn write(folder: &Path, text: &str) -> Result<()> {
+    Ok(fs::write(file(folder), text)?)
 }

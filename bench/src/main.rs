@@ -23,15 +23,19 @@ mod reload; // `reload`: how long a reload takes, and what packets notice
 mod reload_report; // what `reload` found
 mod report; // what `forward` found
 mod rule_set; // rules, headers, and the slow answer
+mod run; // `run`: a scenario, packet by packet accounted for
+mod scenario; // what is sent, past which filters, and what goes on meanwhile
 mod sink; // counts what arrives
 mod soak; // `soak`: random packets, then the accounts
 mod socket; // `socket`: how fast the control socket is
 mod storm; // threads that add and delete filters
 mod tc; // the kernel's own classifier, to compare with
+mod tester; // packets by a schedule, and exact accounts of them
 mod topology; // namespaces and veth pairs
 mod turns; // how often and how long something is measured
 mod update; // `update`: how fast filters come and go
 mod update_report; // what `update` found
+mod usage; // wrong usage
 mod worker; // `worker`: what a packet costs, by stage
 
 use std::process::ExitCode;
@@ -40,6 +44,7 @@ use clap::{Parser, Subcommand, ValueEnum};
 use mimalloc::MiMalloc;
 use tidegate_engine::lab::Lab;
 use tracing_subscriber::filter::LevelFilter;
+use usage::Usage;
 
 /// As the gateway has it.
 #[global_allocator]
@@ -105,6 +110,21 @@ enum Command {
     ///
     /// Needs valgrind. Figures are those of a release build; `./dev callgrind` makes one.
     Callgrind(callgrind::Options),
+    /// A scenario through the gateway at a fixed rate, or at the highest one without loss: throughput, latency, and every
+    /// packet accounted for.
+    ///
+    /// One thread sends packets by a schedule and receives them again. Latency counts from when a packet was due, so nothing
+    /// that waits is left out. Loss, reordering, duplicates, wrong verdicts and wrong contents are counted for each flow, and
+    /// the packets are named.
+    Run(run::Options),
+    /// The scenarios that are compiled in; with a name, the text of one.
+    Scenarios(run::ListOptions),
+    /// What changed between two reports of `run --json`, beyond the noise: the rounds of the one lie apart from those of the other.
+    ///
+    /// Exit codes: 0 nothing changed for the worse, 1 something did, 2 the reports cannot be compared.
+    Compare(run::compare::Options),
+    /// Several reports of `run --json` in one table.
+    Summary(run::summary::Options),
     /// How fast filters are added, listed and deleted by the control socket, by one client and by several at once.
     Socket(socket::Options),
 }
@@ -139,6 +159,10 @@ fn main() -> ExitCode {
     match Lab::remove_on_signals().map_err(anyhow::Error::from).and_then(|()| run(&command)) {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
+        Err(error) if error.is::<Usage>() => {
+            eprintln!("{error:#}");
+            ExitCode::from(2)
+        }
         Err(error) => {
             eprintln!("tidegate-bench: {error:#}");
             ExitCode::FAILURE
@@ -155,6 +179,10 @@ fn run(command: &Command) -> anyhow::Result<bool> {
         Command::Classify(options) => classify::run(options),
         Command::Worker(options) => worker::run(options),
         Command::Callgrind(options) => callgrind::run(options),
+        Command::Run(options) => run::run(options),
+        Command::Scenarios(options) => run::list(options),
+        Command::Compare(options) => run::compare::run(options),
+        Command::Summary(options) => run::summary::run(options),
         Command::Socket(options) => socket::run(options),
     }
 }

@@ -144,7 +144,7 @@ pub(crate) fn run(options: &Options) -> Result<bool> {
     let bursts = thread::scope(|scope| scope.spawn(|| bursts(&folder, options, span)).join());
     let bursts = bursts.unwrap_or_else(|_| bail!("the worker panicked"))?;
     let lost = half_load::beside_reloads(&options.placement, options.rounds, span, |second| {
-        text(Shape::List, BESIDE_TRAFFIC, 1, second)
+        text("in", Shape::List, BESIDE_TRAFFIC, 1, second)
     });
     let (lost, no_traffic) = match lost {
         Ok(lost) => (Some(lost), None),
@@ -159,15 +159,15 @@ pub(crate) fn run(options: &Options) -> Result<bool> {
     Ok(!options.check || report.met())
 }
 
-/// The filters of a file: of a hundred, the first `percent` are others in the `second` file.
-fn text(shape: Shape, filters: u32, percent: u32, second: bool) -> String {
+/// The filters of a file on a block or port: of a hundred, the first `percent` are others in the `second` file.
+pub(crate) fn text(on: &str, shape: Shape, filters: u32, percent: u32, second: bool) -> String {
     let mut text = String::new();
     for number in 0..filters {
         let (id, action) = fate(number, percent, second);
         let priority = if shape == Shape::List { "priority = 1\n" } else { "" };
         let _ = write!(
             text,
-            "[[filter]]\non = \"in\"\nname = \"f{id}\"\n{priority}match = {{ dst_ip = \"{}\" }}\naction = \"{action}\"\n",
+            "[[filter]]\non = \"{on}\"\nname = \"f{id}\"\n{priority}match = {{ dst_ip = \"{}\" }}\naction = \"{action}\"\n",
             address(id)
         );
     }
@@ -207,8 +207,8 @@ fn case(
     nft: Option<&Nft>,
 ) -> Result<Case> {
     eprintln!("{filters} filters, {shape:?}, {percent} % change");
-    let (first, parse) = load(folder, &text(shape, filters, percent, false))?;
-    let (second, parse_again) = load(folder, &text(shape, filters, percent, true))?;
+    let (first, parse) = load(folder, &text("in", shape, filters, percent, false))?;
+    let (second, parse_again) = load(folder, &text("in", shape, filters, percent, true))?;
     let plane = Plane::standalone(1);
     let rules = Rules::new(&first, &plane)?;
     nft.map_or(Ok(()), |nft| nft.begin(shape, filters))?;
@@ -245,7 +245,7 @@ fn processors() -> Result<Duration> {
 /// A worker in memory whose bursts are timed, in turns with reloads on the other core and without.
 fn bursts(folder: &Path, options: &Options, span: Duration) -> Result<BurstTimes> {
     eprintln!("bursts in memory beside reloads, {} turns of {} s", 2 * options.rounds, span.as_secs_f64());
-    let configs = [false, true].map(|second| Ok(load(folder, &text(Shape::List, BESIDE_TRAFFIC, 1, second))?.0));
+    let configs = [false, true].map(|second| Ok(load(folder, &text("in", Shape::List, BESIDE_TRAFFIC, 1, second))?.0));
     let [first, second]: [Result<Config>; 2] = configs;
     let (first, second) = (first?, second?);
     let bursts = Bursts::new(1);

@@ -5,7 +5,7 @@ use std::fmt::{self, Display, Formatter};
 use std::fs;
 use std::thread::available_parallelism;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// A round is disturbed if others took more than this share of the worker's core.
 pub(crate) const CORE_LOST_MAX: f64 = 0.02;
@@ -37,7 +37,7 @@ pub(crate) struct ForwardReport {
 }
 
 /// The machine and what runs on it.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Machine {
     /// As the processor calls itself.
     pub(crate) cpu: String,
@@ -46,9 +46,9 @@ pub(crate) struct Machine {
     /// Release of the kernel.
     pub(crate) kernel: String,
     /// Version of tidegate, and of this bench.
-    pub(crate) tidegate: &'static str,
+    pub(crate) tidegate: String,
     /// `release` or `debug`.
-    pub(crate) build: &'static str,
+    pub(crate) build: String,
 }
 
 /// One thing measured.
@@ -216,8 +216,8 @@ impl Machine {
             cpu: model.unwrap_or("unknown processor").to_owned(),
             cores: available_parallelism().map_or(1, Into::into),
             kernel: fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default().trim().to_owned(),
-            tidegate: env!("CARGO_PKG_VERSION"),
-            build: if cfg!(debug_assertions) { "debug" } else { "release" },
+            tidegate: env!("CARGO_PKG_VERSION").to_owned(),
+            build: if cfg!(debug_assertions) { "debug" } else { "release" }.to_owned(),
         }
     }
 }

@@ -35,7 +35,7 @@ impl std::error::Error for ConfigErrors {}
 
 /// A mistake whose place is not known yet: what the small grammars return.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Wrong {
+pub struct Wrong {
     problem: String,
     hint: Option<String>,
     /// Something is missing: perhaps only because a syntax error hides it.
@@ -43,28 +43,30 @@ pub(crate) struct Wrong {
 }
 
 impl Wrong {
-    pub(crate) fn new(problem: impl Into<String>) -> Self {
+    /// A problem.
+    pub fn new(problem: impl Into<String>) -> Self {
         Wrong { problem: problem.into(), hint: None, missing: false }
     }
 
     /// A field or a name that does not exist, though it should.
-    pub(crate) fn missing(problem: impl Into<String>) -> Self {
+    pub fn missing(problem: impl Into<String>) -> Self {
         Wrong { missing: true, ..Wrong::new(problem) }
     }
 
-    pub(crate) fn hint(self, hint: impl Into<String>) -> Self {
+    /// With what would be right.
+    pub fn hint(self, hint: impl Into<String>) -> Self {
         Wrong { hint: Some(hint.into()), ..self }
     }
 
     /// Says which field the problem is with.
-    pub(crate) fn of(self, key: &str) -> Self {
+    pub fn of(self, key: &str) -> Self {
         Wrong { problem: format!("{key}: {}", self.problem), ..self }
     }
 }
 
 /// Collects the mistakes of a run.
 #[derive(Debug, Default)]
-pub(crate) struct Problems {
+pub struct Problems {
     sources: Vec<Source>,
     found: Vec<(Place, Wrong)>,
     warnings: Vec<(Place, Wrong)>,
@@ -74,14 +76,14 @@ pub(crate) struct Problems {
 
 impl Problems {
     /// Adds a source; places in it bear the number returned.
-    pub(crate) fn source(&mut self, source: Source) -> usize {
+    pub fn source(&mut self, source: Source) -> usize {
         self.sources.push(source);
         self.sources.len() - 1
     }
 
     /// A mistake in the meaning of what was read. Where the syntax is broken the parser may have lost its way: what
     /// follows in that source, and what seems to be missing anywhere, is not worth a report until that is mended.
-    pub(crate) fn push(&mut self, place: Place, wrong: Wrong) {
+    pub fn push(&mut self, place: Place, wrong: Wrong) {
         let lost = self.broken.get(&place.source).is_some_and(|first| *first <= place);
         let hidden = wrong.missing && !self.broken.is_empty();
         if !lost && !hidden {
@@ -95,18 +97,18 @@ impl Problems {
     }
 
     /// A mistake that keeps a source from being read as a whole.
-    pub(crate) fn push_syntax(&mut self, place: Place, wrong: Wrong) {
+    pub fn push_syntax(&mut self, place: Place, wrong: Wrong) {
         self.broken.entry(place.source).and_modify(|first| *first = place.min(*first)).or_insert(place);
         self.found.push((place, wrong));
     }
 
     /// The value, or what went wrong if there was no telling that in place.
-    pub(crate) fn accept<T>(&mut self, place: Place, result: Result<T, Wrong>) -> Option<T> {
+    pub fn accept<T>(&mut self, place: Place, result: Result<T, Wrong>) -> Option<T> {
         result.map_err(|wrong| self.push(place, wrong)).ok()
     }
 
     /// `place` for a message.
-    pub(crate) fn show(&self, place: Place) -> String {
+    pub fn show(&self, place: Place) -> String {
         self.sources.get(place.source).map(|source| source.show(place.offset)).unwrap_or_default()
     }
 
@@ -117,7 +119,10 @@ impl Problems {
     }
 
     /// `value` if nothing was found.
-    pub(crate) fn finish<T>(mut self, value: T) -> Result<T, ConfigErrors> {
+    ///
+    /// # Errors
+    /// All that was found, in the order of the sources and their lines.
+    pub fn finish<T>(mut self, value: T) -> Result<T, ConfigErrors> {
         if self.found.is_empty() {
             return Ok(value);
         }

@@ -16,13 +16,13 @@ mod fw; // match = { mark = 1 }
 pub mod hex; // bytes as hexadecimal digits
 pub mod json; // requests as JSON, in the words of the file
 mod names; // names of ports, blocks and chains
-mod place; // where in which file a value stands
+pub mod place; // where in which file a value stands
 mod ports; // PortNumbers: ports by number, while others come and go
 mod raw; // what the files and variables say, layered by figment
 mod resolve; // raw to checked: names bound, handles unique, goto targets known
 pub mod show; // specifications back to words: what listings print
 mod slow; // what is right and will be slow
-mod table; // a table's fields, taken one by one
+pub mod table; // a table's fields, taken one by one
 mod u32; // match = { keys = [...] }: words of the packet, and tables
 pub mod units; // rates and sizes: 10mbit, 64k
 mod words; // small grammars: prefixes, ports, flags, as people write them
@@ -31,12 +31,13 @@ use std::ffi::OsString;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
-use error::Problems;
-pub use error::{ConfigError, ConfigErrors};
+pub use error::{ConfigError, ConfigErrors, Problems, Wrong};
 pub use names::{Names, Scope};
 pub use ports::{PORTS_MAX, PortNumbers};
+pub use raw::read_text;
 use tidegate_classifiers::port::PortId;
 use tidegate_classifiers::request::FilterSpec;
+pub use words::choice;
 
 /// A checked configuration: every name bound, every number in range.
 #[derive(Clone, Debug, PartialEq)]

@@ -2,16 +2,16 @@
 
 /// Where a value stands. Orders as a reader would: by source, then from top to bottom.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Place {
+pub struct Place {
     /// Number of the [`Source`], in order of precedence.
-    pub(crate) source: usize,
+    pub source: usize,
     /// Bytes from the source's beginning.
-    pub(crate) offset: usize,
+    pub offset: usize,
 }
 
 /// A file or a variable.
 #[derive(Debug)]
-pub(crate) struct Source {
+pub struct Source {
     name: String,
     /// Text of the file and where its lines begin. None for a variable, and for a file that cannot be read.
     text: Option<(String, Vec<usize>)>,
@@ -19,20 +19,20 @@ pub(crate) struct Source {
 
 impl Source {
     /// A file with its text.
-    pub(crate) fn file(name: String, text: String) -> Self {
+    pub fn file(name: String, text: String) -> Self {
         let lines = std::iter::once(0).chain(text.match_indices('\n').map(|(newline, _)| newline + 1)).collect();
         Source { text: Some((text, lines)), ..Source::named(name) }
     }
 
     /// A source without lines.
-    pub(crate) fn named(name: String) -> Self {
+    pub fn named(name: String) -> Self {
         // A mistake is told on one line, whatever its source is called.
         let name = if name.contains(char::is_control) { name.escape_debug().to_string() } else { name };
         Source { name, text: None }
     }
 
     /// `name:line:column`, or the name alone. Columns count characters; both start at 1.
-    pub(crate) fn show(&self, offset: usize) -> String {
+    pub fn show(&self, offset: usize) -> String {
         let Some((text, lines)) = &self.text else { return self.name.clone() };
         let line = lines.partition_point(|start| *start <= offset);
         let start = lines.get(line.saturating_sub(1)).copied().unwrap_or(0);

@@ -44,6 +44,14 @@ pub(crate) fn read(path: &Path, vars: impl Iterator<Item = (String, String)>, pr
     layers.merged()
 }
 
+/// Reads `text` as the only source, which messages call `name`. What else there is of it, files beside it or variables, does not
+/// count.
+pub fn read_text(name: &str, text: String, problems: &mut Problems) -> Table {
+    let mut layers = Layers::default();
+    layers.add_text(name.to_owned(), text, problems);
+    layers.merged()
+}
+
 /// The drop-ins of `DIR/NAME.toml`: `DIR/NAME.d/*.toml`.
 fn drop_ins(path: &Path, problems: &mut Problems) -> Vec<PathBuf> {
     let folder = path.with_extension("d");
@@ -92,12 +100,16 @@ impl Layers {
                 (String::from_utf8_lossy(error.as_bytes()).into_owned(), Some(offset))
             }
         };
-        let source = problems.source(Source::file(path.display().to_string(), text.clone()));
         if let Some(offset) = invalid_at {
+            let source = problems.source(Source::file(path.display().to_string(), text));
             problems.push_syntax(Place { source, offset }, Wrong::new("not UTF-8").hint("save the file as UTF-8"));
             return;
         }
+        self.add_text(path.display().to_string(), text, problems);
+    }
 
+    fn add_text(&mut self, name: String, text: String, problems: &mut Problems) {
+        let source = problems.source(Source::file(name, text.clone()));
         let (table, errors) = DeTable::parse_recoverable(&text);
         report_syntax(source, &text, &errors, problems);
         let (dict, fields) = split_table(table.get_ref());

@@ -13,30 +13,39 @@ use crate::words::{nearest, quote};
 
 /// A value and where it stands.
 #[derive(Debug)]
-pub(crate) struct Node {
+pub struct Node {
     /// Place of the value itself; of a table, its header.
-    pub(crate) place: Place,
+    pub place: Place,
     /// Place of the key before it; of an element of a list, its own.
-    pub(crate) key: Place,
-    pub(crate) value: Value,
+    pub key: Place,
+    /// It.
+    pub value: Value,
 }
 
+/// What stands there. No field has a float or a date, so which one it is does not matter.
 #[derive(Debug)]
-pub(crate) enum Value {
+pub enum Value {
+    /// `true` or `false`.
     Bool(bool),
+    /// A whole number.
     Integer(i128),
+    /// Another number.
     Float,
+    /// A date or a time.
     Date,
     /// JSON's `null`.
     Nothing,
+    /// A string.
     Text(String),
+    /// A list.
     List(Vec<Node>),
+    /// A table.
     Table(BTreeMap<String, Node>),
 }
 
 impl Node {
     /// A value that has no place of its own: all of it stands where its source does.
-    pub(crate) fn from_json(json: Json, place: Place) -> Node {
+    pub fn from_json(json: Json, place: Place) -> Node {
         let value = match json {
             Json::Null => Value::Nothing,
             Json::Bool(value) => Value::Bool(value),
@@ -66,25 +75,38 @@ impl Node {
         }
     }
 
-    pub(crate) fn expected(&self, what: &str) -> Wrong {
+    /// It is of another type than `what`.
+    pub fn expected(&self, what: &str) -> Wrong {
         Wrong::new(format!("expected {what}, found {}", self.kind()))
     }
 
-    pub(crate) fn text(&self) -> Result<&str, Wrong> {
+    /// As a string.
+    ///
+    /// # Errors
+    /// If it is none.
+    pub fn text(&self) -> Result<&str, Wrong> {
         match &self.value {
             Value::Text(text) => Ok(text),
             _ => Err(self.expected("a string").hint("write it in quotes")),
         }
     }
 
-    pub(crate) fn boolean(&self) -> Result<bool, Wrong> {
+    /// As a boolean.
+    ///
+    /// # Errors
+    /// If it is none.
+    pub fn boolean(&self) -> Result<bool, Wrong> {
         match self.value {
             Value::Bool(value) => Ok(value),
             _ => Err(self.expected("a boolean").hint("write true or false")),
         }
     }
 
-    pub(crate) fn number<T>(&self, range: RangeInclusive<T>) -> Result<T, Wrong>
+    /// As a number in `range`.
+    ///
+    /// # Errors
+    /// If it is none, or out of range.
+    pub fn number<T>(&self, range: RangeInclusive<T>) -> Result<T, Wrong>
     where
         T: Copy + Display + PartialOrd + TryFrom<i128>,
     {
@@ -105,9 +127,9 @@ impl Node {
 
 /// The fields of a table that are still to be read.
 #[derive(Debug)]
-pub(crate) struct Table {
+pub struct Table {
     /// Place of its header.
-    pub(crate) place: Place,
+    pub place: Place,
     /// As in the file: `[port.wan]`.
     title: String,
     fields: BTreeMap<String, Node>,
@@ -118,12 +140,13 @@ pub(crate) struct Table {
 }
 
 impl Table {
-    pub(crate) fn new(title: impl Into<String>, place: Place, fields: BTreeMap<String, Node>) -> Self {
+    /// The table that messages call `title`.
+    pub fn new(title: impl Into<String>, place: Place, fields: BTreeMap<String, Node>) -> Self {
         Table { place, title: title.into(), fields, known: Vec::new(), missing: Vec::new() }
     }
 
     /// `node` as a table; reports it and goes on with an empty one if it is something else.
-    pub(crate) fn from_node(title: impl Into<String>, node: Node, problems: &mut Problems) -> Self {
+    pub fn from_node(title: impl Into<String>, node: Node, problems: &mut Problems) -> Self {
         let wrong = node.expected("a table");
         let Node { place, value, .. } = node;
         let title = title.into();
@@ -138,18 +161,18 @@ impl Table {
     }
 
     /// The field as it is, if it is there.
-    pub(crate) fn take(&mut self, key: &'static str) -> Option<Node> {
+    pub fn take(&mut self, key: &'static str) -> Option<Node> {
         self.known.push(key);
         self.fields.remove(key)
     }
 
     /// Whether one of these fields is there.
-    pub(crate) fn has_any(&self, keys: &[&str]) -> bool {
+    pub fn has_any(&self, keys: &[&str]) -> bool {
         keys.iter().any(|key| self.fields.contains_key(*key))
     }
 
     /// The field as a table; an empty one if it is not there.
-    pub(crate) fn table(&mut self, key: &'static str, title: &str, problems: &mut Problems) -> Table {
+    pub fn table(&mut self, key: &'static str, title: &str, problems: &mut Problems) -> Table {
         match self.take(key) {
             Some(node) => Table::from_node(title, node, problems),
             None => Table::new(title, self.place, BTreeMap::new()),
@@ -157,7 +180,7 @@ impl Table {
     }
 
     /// The field as `parse` understands it. None if it is not there, or wrong: then that is reported.
-    pub(crate) fn read<T>(
+    pub fn read<T>(
         &mut self,
         key: &'static str,
         problems: &mut Problems,
@@ -169,7 +192,7 @@ impl Table {
 
     /// The elements of the field, each as `parse` understands it, with its place. Wrong ones are reported and left out.
     /// None if the field is not there.
-    pub(crate) fn read_list<T>(
+    pub fn read_list<T>(
         &mut self,
         key: &'static str,
         problems: &mut Problems,
@@ -189,19 +212,19 @@ impl Table {
     }
 
     /// A field without a default is not there.
-    pub(crate) fn missing(&mut self, key: &'static str, hint: &str) {
+    pub fn missing(&mut self, key: &'static str, hint: &str) {
         self.missing.push((key, Wrong::missing(format!("{} lacks `{key}`", self.title)).hint(hint)));
     }
 
     /// The fields that are left, in the order of the files: for tables whose keys are names.
-    pub(crate) fn into_fields(self) -> Vec<(String, Node)> {
+    pub fn into_fields(self) -> Vec<(String, Node)> {
         let mut fields: Vec<_> = self.fields.into_iter().collect();
         fields.sort_by_key(|(_, node)| node.place);
         fields
     }
 
     /// Reports the fields that nobody asked for, and those that are missing, unless they are only misspelt.
-    pub(crate) fn finish(mut self, problems: &mut Problems) {
+    pub fn finish(mut self, problems: &mut Problems) {
         for (key, node) in &self.fields {
             let meant = nearest(key, self.known.iter().copied());
             let hint = match meant {

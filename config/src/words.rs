@@ -106,7 +106,7 @@ pub(crate) fn instead<'a>(word: &str, known: impl Iterator<Item = &'a str> + Clo
 }
 
 /// A word that must be one of `known`, whatever the case of its letters.
-pub(crate) fn choice<T: Copy>(word: &str, known: &[(&str, T)]) -> Result<T, Wrong> {
+pub fn choice<T: Copy>(word: &str, known: &[(&str, T)]) -> Result<T, Wrong> {
     known.iter().find(|(name, _)| name.eq_ignore_ascii_case(word)).map(|(_, value)| *value).ok_or_else(|| {
         Wrong::new(format!("{} is not known", quote(word))).hint(instead(word, known.iter().map(|(name, _)| *name)))
     })

@@ -8,9 +8,9 @@ use tidegate_xdp_prog::{Gate, GateError, GateOptions, GenericPolicy, OnExit, Pas
 
 use super::netdev::Netdev;
 use super::{Frame, QueueOptions, RingsOptions, XskError, XskRings, ZeroCopy};
-use crate::rings::{BURST_MAX, Burst, Census, Rings};
+use crate::rings::{BURST_MAX, Burst, Census, KernelCounters, Rings};
 
-/// Entries of an endpoint's rings.
+/// Entries of an endpoint's rings, unless it says otherwise.
 const RING_SIZE: u32 = 2048;
 
 /// Takes every frame that arrives at an interface, and sends frames from it, byte for byte: what looks like a VLAN tag
@@ -45,6 +45,14 @@ impl Endpoint {
     /// # Errors
     /// See [`EndpointError`].
     pub fn open(interface: &str) -> Result<Endpoint, EndpointError> {
+        Endpoint::open_with(interface, RING_SIZE)
+    }
+
+    /// The same with rings of so many entries, a power of two.
+    ///
+    /// # Errors
+    /// See [`EndpointError`].
+    pub fn open_with(interface: &str, ring_size: u32) -> Result<Endpoint, EndpointError> {
         let netdev = Netdev::query(interface).map_err(|error| EndpointError::Interface(interface.to_owned(), error))?;
         let gate = Gate::attach(&GateOptions {
             ifindex: netdev.ifindex,
@@ -60,9 +68,9 @@ impl Endpoint {
             .collect();
         let options = RingsOptions {
             chunk_size: 4096,
-            frames: XskRings::frames(netdev.rx_queues, RING_SIZE),
+            frames: XskRings::frames(netdev.rx_queues, ring_size),
             huge_pages: false,
-            ring_size: RING_SIZE,
+            ring_size,
         };
         let (rings, _) = XskRings::new(&options, &queues)?;
         for queue in ids.iter().filter_map(|&id| rings.queue(PortId(id))) {
@@ -133,6 +141,17 @@ impl Endpoint {
     /// Where the endpoint's own frames are.
     pub fn census(&self) -> Census {
         self.rings.census()
+    }
+
+    /// What the kernel counted on all queues together since they were opened. A system call each.
+    pub fn kernel_counters(&self) -> KernelCounters {
+        let queues = (0..self.queues).filter_map(|queue| self.rings.kernel_counters(PortId(queue)));
+        queues.fold(KernelCounters::default(), |sum, queue| KernelCounters {
+            rx_dropped: sum.rx_dropped + queue.rx_dropped,
+            rx_ring_full: sum.rx_ring_full + queue.rx_ring_full,
+            fill_ring_empty: sum.fill_ring_empty + queue.fill_ring_empty,
+            invalid: sum.invalid + queue.invalid,
+        })
     }
 
     fn poll(&mut self) {
