@@ -199,8 +199,8 @@ impl<'a> Cursor<'a> {
     }
 }
 
-/// The byte of `key` from bit `depth` on.
+/// The byte of `key` from bit `depth` on; any byte where there are no more bits.
 #[inline(always)]
 pub(super) fn byte(key: u32, depth: u32) -> u8 {
-    (key << depth >> 24) as u8
+    (key.wrapping_shl(depth) >> 24) as u8
 }

@@ -307,6 +307,7 @@ mod tests {
         while !at.is_end() {
             at = at.step(Plain, key, depth, &mut bits, era);
             depth += BYTE;
+            at.prefetch(key, depth); // as a search does, also where there is nothing more
         }
         bits
     }
