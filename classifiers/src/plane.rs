@@ -96,7 +96,7 @@ impl Plane {
 
     /// As [`Plane::new`]: deletes wait above `limit` pending releases [DD-7], and requests help to release above `help`.
     pub fn with_limits(workers: usize, quiescence: impl Quiescence + 'static, limit: usize, help: usize) -> Arc<Plane> {
-        let injector = Arc::new(Injector::default());
+        let injector: Arc<Injector> = Arc::default();
         Arc::new(Plane {
             global: Lock::default(),
             registry: Lock::default(),

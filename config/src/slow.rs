@@ -11,7 +11,7 @@ use crate::place::Place;
 use crate::words::quote;
 
 /// Masks of a chain that the index tells apart before it asks any.
-const MASKS_MAX: usize = 512;
+const MASKS_MAX: usize = 1024;
 
 /// Filters that are asked one after the other because they have one key.
 const ALIKE_MAX: usize = 64;
@@ -60,10 +60,20 @@ pub(crate) fn warn(name: &str, filters: &[FilterSpec], places: &[Place], problem
             let hint = "a packet may be looked up once for each: let filters look at the same bits";
             problems.warn(masks[MASKS_MAX], Wrong::new(problem).hint(hint));
         }
-        for (key, count) in alike.into_iter().filter(|(_, count)| *count > ALIKE_MAX) {
-            let all =
-                filters.iter().zip(places).filter(|(filter, _)| filter.chain == index && hash(&hasher, filter) == key);
-            let all: Vec<Place> = all.take(NAMED + 2).map(|(_, place)| *place).collect();
+        let mut crowds: HashMap<u64, (usize, Vec<Place>)> = alike
+            .into_iter()
+            .filter(|(_, count)| *count > ALIKE_MAX)
+            .map(|(key, count)| (key, (count, Vec::new())))
+            .collect();
+        for (filter, &place) in filters.iter().zip(places).filter(|(filter, _)| filter.chain == index) {
+            if crowds.is_empty() {
+                break;
+            }
+            if let Some((_, all)) = crowds.get_mut(&hash(&hasher, filter)).filter(|(_, all)| all.len() < NAMED + 2) {
+                all.push(place);
+            }
+        }
+        for (count, all) in crowds.into_values() {
             let problem = format!(
                 "slow: {count} filters in {chain} differ by port ranges or priorities only{}",
                 named(", the others are at ", &all[1..], problems)
