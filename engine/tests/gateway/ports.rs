@@ -305,8 +305,9 @@ fn a_trial_takes_a_port_back_and_brings_one_back() {
         let (code, said) = site.tidegate(&["reload", "--confirm", "1s"]);
         assert!(code == Some(0) && said.contains("ports added: c"), "{said}");
         serves(&gateway, "c", &mut c, &mut d);
-        let status = gateway.until("c is taken back", |status| status.ports.len() == 3);
-        assert!(status.filters.iter().all(|filter| filter.name == "kept"));
+        gateway.until("c is taken back, and then its filters", |status| {
+            status.ports.len() == 3 && status.filters.iter().all(|filter| filter.name == "kept")
+        });
         assert!(!site.link("c").contains("prog/xdp"));
 
         assert_eq!(site.tidegate(&["reload", "--confirm", "1s"]).0, Some(0));
