@@ -3,14 +3,16 @@
 use super::bits;
 use super::era::Era;
 use super::node::BYTE;
-use super::rule::{Key, Rule};
-use super::search::STEPPED;
+use super::rule::{Key, Mask, Rule};
 use super::sets::Slot;
 use super::simd::Vectors;
 use super::span::Span;
 use super::trie::{Trie, Update};
 use crate::flow_key::{self as fields, FlowKey};
 use crate::wire::ethertype::{IPV4, IPV6};
+
+/// Packets that take their steps through a trie together: what is carried along for them fits into the nearest cache.
+pub(super) const STEPPED: usize = 8;
 
 /// Bits of a key that a trie can tell apart.
 #[derive(Clone, Copy, Debug)]
@@ -54,6 +56,11 @@ impl Family {
         }
     }
 
+    /// The family of all packets that filters with this mask and value are for, if there is one.
+    pub(super) fn of_filters(mask: &Mask, value: &Key) -> Option<Family> {
+        (mask.key().get(fields::ETH_TYPE) == fields::ETH_TYPE.max()).then(|| Family::of(value))
+    }
+
     /// The dimensions that tell its packets apart.
     #[inline]
     pub(super) fn dimensions(self) -> &'static [usize] {
@@ -81,7 +88,7 @@ impl Facts {
     pub(super) fn of(rule: Option<&Rule>, bit: u16) -> Facts {
         let (value, mask) = rule.map_or_else(Default::default, |rule| (rule.value(), *rule.mask().key()));
         let ranges = rule.map(Rule::ranges).unwrap_or_default();
-        let family = (mask.get(fields::ETH_TYPE) != 0).then(|| Family::of(value.words()));
+        let family = rule.and_then(|rule| Family::of_filters(rule.mask(), value.words()));
         Facts { value, mask, ranges, family, bit }
     }
 

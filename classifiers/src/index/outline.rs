@@ -7,7 +7,6 @@ use smallvec::SmallVec;
 use super::dimension::Family;
 use super::rule::{Key, Mask, Term};
 use super::shared::Target;
-use super::stamps;
 use crate::flow_key::{self as fields, WORDS};
 
 /// What filters look at, by the family of the packet. It never changes; where there is more to look at, there is another one.
@@ -41,7 +40,7 @@ impl Outline {
 
     /// With what filters of `mask` and of this value look at; nothing if that is nothing new.
     pub(super) fn with(&self, mask: &Mask, value: &Key) -> Option<Outline> {
-        let only = stamps::family(mask, value);
+        let only = Family::of_filters(mask, value);
         let mut key = *mask.key();
         for (ranged, port) in mask.shape().1.into_iter().zip([fields::SRC_PORT, fields::DST_PORT]) {
             if ranged {

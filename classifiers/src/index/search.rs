@@ -1,14 +1,14 @@
 //! Search: the first filters for packets, many packets at a time.
 //!
-//! Which tuples can have a filter for a packet is known from its dimensions; those are probed, beginning with the ones that
-//! were there first. What is found ends the search in tuples whose filters all come later. The packets of a burst go
+//! Which tuples can have a filter for a packet is known from its dimensions; those are probed, beginning with the one whose first
+//! filter comes first. What is found ends the search in tuples whose filters all come later. The packets of a burst go
 //! through each step together, so that their cache misses overlap.
 
 use std::hint::select_unpredictable;
 
 use super::bits::{LANES, NARROW};
 use super::bunch::{self, Cell};
-use super::dimension::{Family, SLICES};
+use super::dimension::{Family, SLICES, STEPPED};
 use super::era::Era;
 use super::many::Many;
 use super::rule::Key;
@@ -21,9 +21,6 @@ use crate::prefetch;
 
 /// Most packets that go through the steps together.
 pub(crate) const WIDTH: usize = 32;
-
-/// Packets that take their steps through a trie together: what is carried along for them fits into the nearest cache.
-pub(super) const STEPPED: usize = 8;
 
 /// What to look for.
 #[derive(Clone, Copy, Debug)]
@@ -115,7 +112,7 @@ impl Many {
 
     /// Puts into `candidates` the tuples that have a filter for each packet, as far as its dimensions can tell.
     #[inline(always)]
-    fn rule_out<const N: usize, const W: usize>(
+    pub(super) fn rule_out<const N: usize, const W: usize>(
         &self,
         vectors: impl Vectors,
         queries: &[Query<'_>],

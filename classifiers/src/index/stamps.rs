@@ -9,7 +9,7 @@
 //! newer, never older. So while the sum is the same, no filter has come that the search did not know, and none has gone that it did.
 
 use super::dimension::Family;
-use super::rule::{Key, Mask, Rule};
+use super::rule::{Key, Rule};
 use crate::flow_key::{self as fields, Field};
 use crate::sync::{AtomicU64, Ordering};
 
@@ -101,15 +101,10 @@ impl Stamps {
         let place = rule.and_then(|rule| {
             let (value, mask) = (rule.value(), rule.mask());
             let says = |level: &&Level| level.network(mask.key().words()) == u64::MAX >> (64 - level.bits);
-            levels(family(mask, value.words())?).iter().find(says).map(|level| level.place(value.words()))
+            levels(Family::of_filters(mask, value.words())?).iter().find(says).map(|level| level.place(value.words()))
         });
         self.0[place.unwrap_or(COMMON)].fetch_add(1, Ordering::Release);
     }
-}
-
-/// The family of all packets that filters with this mask and value are for, if there is one.
-pub(super) fn family(mask: &Mask, value: &Key) -> Option<Family> {
-    (mask.key().get(fields::ETH_TYPE) == fields::ETH_TYPE.max()).then(|| Family::of(value))
 }
 
 #[cfg(all(test, not(feature = "shuttle")))]

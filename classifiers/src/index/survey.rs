@@ -2,13 +2,14 @@
 
 use super::bits::{BITS, Bits};
 use super::bunch;
-use super::dimension::{Family, SLICES};
 use super::era::Era;
 use super::many::Many;
 use super::rule::{Key, Rule};
+use super::search::Query;
 use super::simd::Plain;
 use super::{ChainIndex, Contents};
 use crate::flow_key::{FlowKey, WORDS};
+use crate::generation::Generation;
 
 /// Packets that are tried.
 const SAMPLES: usize = 64;
@@ -69,11 +70,9 @@ impl Many {
 
     /// Masks that the dimensions do not rule out for packets of `key`.
     fn candidates_of(&self, key: &Key, era: &Era) -> usize {
-        let family = Family::of(key);
-        let mut left: [Bits; 1] = [self.family(family).get(era).0];
-        for &at in family.dimensions() {
-            self.dimension(at).rule_out(Plain, &[SLICES[at].of(key)], &[0], &mut left, era);
-        }
+        let query = Query { key, protocol: 0, from: 0, generation: Generation::default() }; // only the key counts
+        let mut left: [Bits; 1] = Default::default();
+        self.rule_out(Plain, &[query], &mut left, era);
         let [left] = left;
         let bits = (0..BITS).filter(|bit| left[bit / 64] >> (bit % 64) & 1 == 1);
         let tuples = |bit: usize| std::iter::successors(self.tuples().at(bit, era), |tuple| tuple.next(era)).count();

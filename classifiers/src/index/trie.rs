@@ -97,8 +97,8 @@ impl Update<'_> {
             self.add(&fan.way(byte(part.low, depth)).behind, depth + BYTE, part, filters);
         }
         let Some(own) = own else { return };
-        let count = &mut *fan.own();
-        let count = count.entry(own).or_default();
+        let mut all = fan.own();
+        let count = all.entry(own).or_default();
         *count += filters;
         if *count == filters {
             self.change_ways(fan, own, |_| true, |bits| bits::put(bits, own.bit));
